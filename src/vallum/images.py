@@ -93,13 +93,18 @@ class Draws:
 
     seed: int
     keys: Sequence[int] | Tensor
+    owner: str = ""  # who draws: two attacks that both draw a "start" draw different ones
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def take(self, which: Tensor) -> Draws:
         """The draws of some of the images: a boolean mask or indices."""
-        return Draws(self.seed, torch.as_tensor(self.keys)[which.cpu()])
+        return Draws(self.seed, torch.as_tensor(self.keys)[which.cpu()], self.owner)
+
+    def of(self, owner: object) -> Draws:
+        """The draws of one part of a whole: an attack, a restart, a step."""
+        return Draws(self.seed, self.keys, f"{self.owner}/{owner}")
 
     def uniform(self, *shape: int, purpose: str, device: torch.device | str = "cpu") -> Tensor:
         """In [0, 1), shape (N, *shape)."""
@@ -109,6 +114,10 @@ class Draws:
         """Standard normal, shape (N, *shape)."""
         return self._each(purpose, shape, device, lambda stream: stream.standard_normal(shape, dtype=np.float32))
 
+    def exponential(self, *shape: int, purpose: str, device: torch.device | str = "cpu") -> Tensor:
+        """Of mean 1, shape (N, *shape)."""
+        return self._each(purpose, shape, device, lambda stream: stream.standard_exponential(shape, dtype=np.float32))
+
     def integers(self, high: int, *shape: int, purpose: str, device: torch.device | str = "cpu") -> Tensor:
         """In 0 .. high - 1, shape (N, *shape), int64."""
         return self._each(purpose, shape, device, lambda stream: stream.integers(high, size=shape), np.int64)
@@ -116,7 +125,9 @@ class Draws:
     def each(self, purpose: str) -> list[np.random.Generator]:
         """One NumPy generator per image, for draws that none of the above makes."""
         # (seed, purpose) and the image's key are the two words of Philox's key: no two images can share a stream.
-        word = int.from_bytes(hashlib.blake2b(f"{self.seed}/{purpose}".encode(), digest_size=8).digest(), "little")
+        word = int.from_bytes(
+            hashlib.blake2b(f"{self.seed}{self.owner}/{purpose}".encode(), digest_size=8).digest(), "little"
+        )
         return [
             np.random.Generator(np.random.Philox(key=np.array([word, int(key) % 2**64], np.uint64)))
             for key in self.keys
@@ -130,7 +141,7 @@ class Draws:
         draw: Callable[[np.random.Generator], np.ndarray],
         dtype: type = np.float32,
     ) -> Tensor:
-        drawn = np.empty((len(self), *shape), dtype)
+        drawn: np.ndarray = np.empty((len(self), *shape), dtype)
         for row, stream in enumerate(self.each(purpose)):
             drawn[row] = draw(stream)
         return torch.from_numpy(drawn).to(device)

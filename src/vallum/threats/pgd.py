@@ -1,0 +1,82 @@
+"""Projected gradient descent, Madry et al. 2018 (arXiv 1706.06083), for any norm and loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vallum.specs import parameter
+from vallum.threats.base import THREATS, Bounded
+from vallum.threats.losses import fallen, loss_named
+from vallum.threats.norms import norm_named, per_image
+from vallum.threats.search import Best, frozen
+
+
+@THREATS.register("pgd")
+@dataclass(frozen=True)
+class PGD(Bounded):
+    """Steepest ascent on the loss, projected onto the ball and the box after each step.
+
+    >>> attack = PGD(eps=8 / 255, steps=10)
+    >>> attack.spec
+    'pgd:eps=8/255,steps=10'
+    """
+
+    eps: float | Tensor = parameter("radius: a number, or in Python one per image")
+    norm: Literal["inf", "2", "1"] = parameter("in which the radius is measured", "inf")
+    steps: int = parameter("forward and backward passes per restart", 40)
+    step_size: float | None = parameter("length of a step; none: 2.5 * eps / steps", None)
+    restarts: int = parameter("random starts; an image keeps the best that any found", 1)
+    loss: Literal["cross_entropy", "margin"] = parameter("what is raised", "cross_entropy")
+    targeted: bool = parameter("drive each image towards its label instead of away", False)
+    random_start: bool = parameter("start at a random point of the ball, not at the image", True)
+    early_stop: bool = parameter("let an image go once it has fallen", True)
+    seed: int = parameter("of the random starts", 0)
+
+    needs_gradient: ClassVar[bool] = True
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
+    ) -> Tensor:
+        norm, loss = norm_named(self.norm), loss_named(self.loss)
+        best = Best(images, labels, self.targeted)
+        draws = self.draws(images, keys)
+        radii = per_image(self.eps, images)
+        sizes = radii * 2.5 / self.steps if self.step_size is None else torch.full_like(radii, self.step_size)
+        sign = -1.0 if self.targeted else 1.0
+
+        with frozen(model):
+            for restart in range(self.restarts):
+                standing = best.standing() if self.early_stop else best.everyone()
+                if len(standing) == 0:
+                    break
+                clean, label, eps, size = images[standing], labels[standing], radii[standing], sizes[standing]
+                low, high = -clean, 1 - clean
+                delta = torch.zeros_like(clean)  # (n, C, H, W)
+                if self.random_start:
+                    delta = norm.random(draws.take(standing).of(f"restart {restart}"), eps, low, high)
+                for step in range(self.steps + 1):  # the last pass only looks at where the last step led
+                    last = step == self.steps
+                    point = (clean + delta).clamp(0, 1).requires_grad_(not last)
+                    with torch.set_grad_enabled(not last):
+                        logits = model(point)
+                        values = sign * loss(logits, label)  # (n,)
+                    best.offer(standing, point.detach(), logits.detach(), values.detach())
+                    if last:
+                        break
+                    (gradient,) = torch.autograd.grad(values.sum(), point)
+                    if self.early_stop:
+                        stays = ~fallen(logits.detach(), label, self.targeted)
+                        if not stays.all():
+                            standing, clean, label, eps, size = (t[stays] for t in (standing, clean, label, eps, size))
+                            delta, gradient, low, high = (t[stays] for t in (delta, gradient, low, high))
+                            if len(standing) == 0:
+                                break
+                    delta = norm.project(
+                        delta + norm.steepest(gradient, size, low - delta, high - delta), eps, low, high
+                    )
+        return best.images

@@ -1,0 +1,58 @@
+"""What iterative attacks share: the best found so far for each image, and a model that is only looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from vallum.threats.losses import fallen
+
+
+class Best:
+    """For each image the best candidate offered: one that makes it fall before one that does not, then higher loss.
+
+    It starts with the image itself, at a loss below any other, so that an attack returns something for every image.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, targeted: bool) -> None:
+        self.images = images.clone()
+        self.labels, self.targeted = labels, targeted
+        self.loss = torch.full((len(images),), -torch.inf, device=images.device)
+        self.has_fallen = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+
+    def everyone(self) -> Tensor:
+        return torch.arange(len(self.images), device=self.images.device)
+
+    def standing(self) -> Tensor:
+        """Indices of the images that no candidate has made fall."""
+        return (~self.has_fallen).nonzero()[:, 0]
+
+    def offer(self, which: Tensor, candidates: Tensor, logits: Tensor, loss: Tensor) -> Tensor:
+        """Offer one candidate for each image in `which`; says which of them were better than what was there."""
+        falls = fallen(logits, self.labels[which], self.targeted)
+        held, known = self.has_fallen[which], self.loss[which]
+        better = (falls & ~held) | ((falls == held) & (loss > known))
+        taken = which[better]
+        self.images[taken] = candidates[better]
+        self.loss[taken] = loss[better].to(self.loss.dtype)
+        self.has_fallen[taken] = falls[better]
+        return better
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """No parameter takes part in the gradient meanwhile, which saves its share of the backward pass.
+
+    What each parameter's requires_grad was is put back, also when the attack is interrupted.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad] if isinstance(model, nn.Module) else []
+    try:
+        for p in parameters:
+            p.requires_grad_(False)
+        yield
+    finally:
+        for p in parameters:
+            p.requires_grad_(True)
