@@ -2,4 +2,7 @@
 
 import torch
 
+from vallum.torchvision_shim import ensure_torchvision
+
 torch.set_num_threads(1)
+ensure_torchvision()  # torchmetrics, used as an oracle, imports torchvision where it finds one

@@ -29,3 +29,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if near:
         return f"did you mean {' or '.join(near)}?"
     return f"known: {', '.join(known)}" if known else "none is registered"
+
+
+def printable(text: str) -> str:
+    r"""Text that cannot steer a terminal: control characters, escapes among them, are written out.
+
+    >>> printable("sign\x1b[31m.png")
+    'sign\\x1b[31m.png'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

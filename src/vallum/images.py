@@ -68,7 +68,7 @@ def check_images(images: Tensor, where: str = "images") -> None:
     low, high = (float(value) for value in images.detach().aminmax())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise UserError(f"{where} hold NaN or infinity", "finite values in [0, 1] are needed", "check the loader")
-    if high > 2:
+    if high > 2 and low >= 0:
         raise UserError(f"{where} reach {high:.1f}", "vallum's images are in [0, 1]", "divide them by 255")
     if low < -1e-6 or high > 1 + 1e-6:
         raise UserError(
@@ -104,7 +104,7 @@ class Draws:
 
     def of(self, owner: object) -> Draws:
         """The draws of one part of a whole: an attack, a restart, a step."""
-        return Draws(self.seed, self.keys, f"{self.owner}/{owner}")
+        return Draws(self.seed, self.keys, f"{self.owner}/{owner}" if self.owner else str(owner))
 
     def uniform(self, *shape: int, purpose: str, device: torch.device | str = "cpu") -> Tensor:
         """In [0, 1), shape (N, *shape)."""
@@ -125,13 +125,12 @@ class Draws:
     def each(self, purpose: str) -> list[np.random.Generator]:
         """One NumPy generator per image, for draws that none of the above makes."""
         # (seed, purpose) and the image's key are the two words of Philox's key: no two images can share a stream.
-        word = int.from_bytes(
-            hashlib.blake2b(f"{self.seed}{self.owner}/{purpose}".encode(), digest_size=8).digest(), "little"
-        )
-        return [
-            np.random.Generator(np.random.Philox(key=np.array([word, int(key) % 2**64], np.uint64)))
-            for key in self.keys
-        ]
+        path = "/".join(filter(None, (str(self.seed), self.owner, purpose)))
+        word = int.from_bytes(hashlib.blake2b(path.encode(), digest_size=8).digest(), "little")
+        keys = self.keys.tolist() if isinstance(self.keys, Tensor) else [int(key) for key in self.keys]
+        if not all(-(2**63) <= key < 2**63 for key in keys):
+            raise UserError(f"an image has the key {max(keys, key=abs)}", "keys are 64-bit integers")
+        return [np.random.Generator(np.random.Philox(key=np.array([word, key % 2**64], np.uint64))) for key in keys]
 
     def _each(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import numbers
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -37,26 +38,33 @@ class Registry(Generic[T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, Callable[..., T]] = {}
+        self._aliases: dict[str, str] = {}
 
-    def register(self, name: str) -> Callable[[Callable[..., Any]], Any]:
+    def register(self, name: str, *aliases: str) -> Callable[[Callable[..., Any]], Any]:
+        """Keep an entry under its name; it is found under its aliases too, but listed and written by its name."""
+
         def keep(entry: Callable[..., Any]) -> Callable[..., Any]:
-            if name in self._entries:
-                raise ValueError(f"{self.kind} {name!r} is registered already")
+            for one in (name, *aliases):
+                if one in self:
+                    raise ValueError(f"{self.kind} {one!r} is registered already")
             self._entries[name] = entry
+            self._aliases.update(dict.fromkeys(aliases, name))
             return entry
 
         return keep
 
     def __getitem__(self, name: str) -> Callable[..., T]:
-        if name not in self._entries:
-            raise UserError(f"no {self.kind} is called {name!r}", remedy=did_you_mean(name, self._entries))
-        return self._entries[name]
+        if name not in self:
+            raise UserError(
+                f"no {self.kind} is called {name!r}", remedy=did_you_mean(name, [*self._entries, *self._aliases])
+            )
+        return self._entries[self._aliases.get(name, name)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._entries
+        return name in self._entries or name in self._aliases
 
     def parse(self, spec: str) -> T:
         """The object that `spec` names: "name", "name:value" (its first parameter) or "name:parameter=value,..."."""
@@ -72,12 +80,11 @@ class Registry(Generic[T]):
 
     def spec(self, thing: T) -> str:
         """The string from which `parse` makes `thing` again; parameters at their defaults are left out."""
-        said = []
+        name, said = self.name_of(thing), []
         for parameter in parameters(type(thing)):
             value = getattr(thing, parameter.name)
             if parameter.required or not _same(value, parameter.default):
                 said.append(f"{parameter.name}={write_value(value)}")
-        name = self.name_of(thing)
         return f"{name}:{','.join(said)}" if said else name
 
 
@@ -133,21 +140,22 @@ def build(made: Callable[..., T], arguments: list[tuple[str | None, str]], spec:
 def split_arguments(text: str, spec: str) -> list[tuple[str | None, str]]:
     """ "a=1,b=2" as pairs; a value in brackets may hold commas of its own."""
     parts: list[str] = []
-    depth, start = 0, 0
+    depth, start, matched = 0, 0, True
     for place, letter in enumerate(text):
         depth += (letter in "([") - (letter in ")]")
+        matched = matched and depth >= 0
         if letter == "," and depth == 0:
             parts.append(text[start:place])
             start = place + 1
     parts.append(text[start:])
-    if depth != 0:
+    if depth or not matched:
         raise UserError(f"the brackets in {spec!r} do not match", remedy="close each one that you open")
     if parts == [""]:
         return []
     pairs: list[tuple[str | None, str]] = []
     for part in parts:
         name, equals, value = part.partition("=")
-        if not part.strip() or (equals and not value.strip()):
+        if not part.strip() or (equals and not (name.strip() and value.strip())):
             raise UserError(f"{spec!r} has an empty parameter", remedy="write parameter=value, separated by commas")
         pairs.append((name.strip(), value.strip()) if equals else (None, part.strip()))
     return pairs
@@ -211,11 +219,15 @@ def write_value(value: Any) -> str:
         if float(whole) == value:
             return whole
         for below in (255, 3):
-            above = round(value * below)
+            above = round(value * below) if abs(value) < 100 else 0
             if above and above / below == value:
                 return f"{above}/{below}"
-        return repr(value)
-    return "none" if value is None else str(value)
+        return repr(float(value))  # a NumPy float's own repr is no number
+    if value is None or isinstance(value, str | numbers.Integral):
+        return "none" if value is None else str(value)
+    raise UserError(
+        f"a {type(value).__name__} cannot be written in a spec", "a number, a word, true, false or none can"
+    )
 
 
 @dataclass(frozen=True)
@@ -241,6 +253,22 @@ class Source:
                 raise UserError(f"{pair!r} in {text!r} is no option", "options follow ? as name=value, joined by &")
             options[name] = unquote(value)
         return cls(scheme, rest, options) if colon else cls("", head, options)
+
+    def __str__(self) -> str:
+        """The text that `parse` reads back to this source.
+
+        >>> str(Source.parse("smp:Unet?encoder=resnet18&classes=11").but(encoder="resnet34", classes=None))
+        'smp:Unet?encoder=resnet34'
+        """
+        head = f"{self.scheme}:{self.rest}" if self.scheme else self.rest
+        quoted = {name: value.replace("%", "%25").replace("&", "%26") for name, value in self.options.items()}
+        return "?".join(filter(None, (head, "&".join(f"{name}={value}" for name, value in quoted.items()))))
+
+    def but(self, **options: str | None) -> Source:
+        """The same source with these options set, or left out where they are None."""
+        merged = {**self.options, **options}
+        kept = {name: value for name, value in merged.items() if value is not None}
+        return dataclasses.replace(self, options=kept)
 
     def refuse_unknown(self, *known: str) -> None:
         """Raise unless every option is one of `known`."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from functools import cached_property
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -23,11 +24,15 @@ class Data(ABC):
 
     An image's key is its place in that order, so it is the same image in every run, whatever was selected before it.
     A source implements `__len__`, `read` and `identity`; worlds that make many images at once override `batch`.
+
+    With `on_error="skip"` a broken image is left out of its batch and noted in `skipped`. Worker processes note it in
+    copies of their own: what is missing from a batch shows in its keys.
     """
 
     spec: str  # the string that loads it again
     task: Task
     classes: tuple[str, ...]
+    on_error: Literal["stop", "skip"] = "stop"
     differ_in_size: ClassVar[str] = "give one size: --size 224, or load_data(..., size=224)"
 
     @abstractmethod
@@ -45,10 +50,27 @@ class Data(ABC):
         """What a person calls this image: its file, or its number."""
         return str(index)
 
+    @cached_property
+    def skipped(self) -> dict[str, str]:
+        """Why images were left out, by name: grows as they are met."""
+        return {}
+
     def batch(self, indices: Sequence[int]) -> Batch:
-        """The images at `indices`, in that order."""
-        pairs = [self.read(index) for index in indices]
-        names = [self.name(index) for index in indices]
+        """The images at `indices`, in that order; where broken ones are skipped, without them, and perhaps empty."""
+        kept: list[int] = []
+        pairs: list[tuple[Tensor, Tensor]] = []
+        for index in indices:
+            try:
+                pairs.append(self.read(index))
+                kept.append(index)
+            except BrokenImageError as error:
+                if self.on_error == "stop":
+                    raise
+                self.skipped[self.name(index)] = str(error)
+        names = [self.name(index) for index in kept]
+        if not kept:
+            nothing = (0,) if self.task is Task.CLASSIFY else (0, 0, 0)
+            return Batch(torch.empty(0, 3, 0, 0), torch.empty(nothing, dtype=torch.int64), torch.tensor([]).long(), [])
         sizes = {tuple(image.shape): name for (image, _), name in zip(pairs, names, strict=True)}
         if len(sizes) > 1:
             (one, first), (other, second), *_ = sizes.items()
@@ -57,12 +79,18 @@ class Data(ABC):
             )
         images = torch.stack([image for image, _ in pairs])  # (N, C, H, W)
         labels = torch.stack([label for _, label in pairs])  # (N,) or (N, H, W)
-        return Batch(images, labels, torch.as_tensor(list(indices), dtype=torch.int64), names)
+        return Batch(images, labels, torch.as_tensor(kept, dtype=torch.int64), names)
 
     def fingerprint(self, indices: Sequence[int]) -> str:
         """A short hash of what these images and labels are."""
         digest = hashlib.blake2b(digest_size=8)
         digest.update("\0".join((self.task, *self.classes)).encode())
         for index in indices:
-            digest.update(index.to_bytes(8, "little") + self.identity(index))
+            try:
+                content = self.identity(index)
+            except BrokenImageError:
+                if self.on_error == "stop":
+                    raise
+                content = b"broken"
+            digest.update(index.to_bytes(8, "little") + content)
         return digest.hexdigest()

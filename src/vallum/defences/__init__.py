@@ -1,0 +1,9 @@
+"""Everything that can be done about what happens to images; each recipe registers itself under its name."""
+
+from __future__ import annotations
+
+from vallum.defences.adversarial_training import Adversarial
+from vallum.defences.plain import Plain
+from vallum.defences.recipe import RECIPES, Context, Losses, Recipe, recipe
+
+__all__ = ["RECIPES", "Adversarial", "Context", "Losses", "Plain", "Recipe", "recipe"]

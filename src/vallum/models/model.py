@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,8 @@ from torch import Tensor, nn
 from vallum.errors import UserError
 from vallum.images import Task
 from vallum.models.outputs import as_logits
+
+PER_CHANNEL = float | Sequence[float]
 
 
 class Model(nn.Module):
@@ -22,16 +26,24 @@ class Model(nn.Module):
     task: Task = Task.CLASSIFY
     classes: tuple[str, ...] | None = None  # None until the first batch tells how many there are
     spec: str = ""  # the string that loads it again, empty for an object made in Python
+    build: str = ""  # the source that makes its architecture, without its weights; empty where there is none
     size: tuple[int, int] | None = None  # the image size it wants, where it wants one
     differentiable: bool = True  # False: only attacks that need no gradient run
+    remarks: tuple[str, ...] = ()  # what a reader of its numbers should know; `check_model` hands them on
 
     def forward(self, images: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def facts(self) -> dict[str, Any]:
+        """What a saved folder must say, besides the weights, to make this model again.
+
+        A model around a model gives the inner one's facts, and a `build` that holds the inner one's as an option.
+        """
+        return {"build": self.build, "task": self.task, "classes": self.classes, "size": self.size}
+
     @property
     def device(self) -> torch.device:
-        tensor = next(self.parameters(), None)
-        tensor = next(self.buffers(), None) if tensor is None else tensor
+        tensor = next(itertools.chain(self.parameters(), self.buffers()), None)
         return torch.device("cpu") if tensor is None else tensor.device
 
 
@@ -52,30 +64,79 @@ class Wrapped(Model):
         *,
         task: Task = Task.CLASSIFY,
         classes: Sequence[str] | int | None = None,
-        mean: float | Sequence[float] = 0.0,
-        std: float | Sequence[float] = 1.0,
+        mean: PER_CHANNEL = 0.0,
+        std: PER_CHANNEL = 1.0,
         outputs: str = "logits",
-        spec: str = "",
         size: tuple[int, int] | None = None,
+        build: str = "",
     ) -> None:
         super().__init__()
         if outputs not in ("logits", "probabilities"):
             raise UserError(f"outputs={outputs!r}", "one of 'logits', 'probabilities'", "say what the network returns")
-        self.network, self.task, self.outputs, self.spec, self.size = network, Task(task), outputs, spec, size
-        self.classes = tuple(map(str, range(classes))) if isinstance(classes, int) else classes and tuple(classes)
-        tensor = next(network.parameters(), torch.empty(0))
-        for name, value in (("mean", mean), ("std", std)):
-            numbers = torch.as_tensor(value, dtype=torch.float32).flatten()
+        self.network, self.task, self.outputs, self.fingerprint = network, Task(task), outputs, outputs
+        self.build, self.size, self.classes = build, size, class_names(classes)
+        shift, scale = (torch.as_tensor(value, dtype=torch.float32).flatten().cpu() for value in (mean, std))
+        for name, numbers in (("mean", shift), ("std", scale)):
+            if not numbers.numel() or not bool(numbers.isfinite().all()):
+                raise UserError(f"{name}={numbers.tolist()}", "one finite number, or one per channel")
             if bool((numbers > 2).any()):
                 raise UserError(
-                    f"{name}={value} is in units of 0..255", "vallum's images are in [0, 1]", "divide by 255"
+                    f"{name}={numbers.tolist()} is in units of 0..255", "vallum's images are in [0, 1]", "divide by 255"
                 )
-            self.register_buffer(name, numbers.view(1, -1, 1, 1).to(tensor.device), persistent=False)
-        if bool((self.std <= 0).any()):
+        if bool((scale <= 0).any()):
             raise UserError(f"std={std} is not positive", remedy="pass the standard deviation per channel, as 0.229")
-        self._identity = not bool(self.mean.any()) and bool((self.std == 1).all())
-        self.train(network.training)  # a wrapper neither hides nor changes the mode that its network is in
+        if len({shift.numel(), scale.numel()} - {1}) > 1:
+            raise UserError(f"mean={mean} and std={std} differ in length", "one number per channel, the same for both")
+        device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
+        self.register_buffer("mean", shift.view(1, -1, 1, 1).to(device), persistent=False)
+        self.register_buffer("std", scale.view(1, -1, 1, 1).to(device), persistent=False)
+        self._identity = not bool(shift.any()) and bool((scale == 1).all())
+        self.training = network.training  # not self.train(): that would change the modes inside the network
 
     def forward(self, images: Tensor) -> Tensor:
-        inputs = images if self._identity else (images - self.mean) / self.std
-        return as_logits(self.network(inputs), self.task, self.outputs, images.shape[-2:])
+        inputs = images if self._identity else self._normalised(images)
+        weight = next((p for p in self.network.parameters() if p.is_floating_point()), images)
+        output = self.network(inputs.to(weight.dtype))  # a network in half precision is met in half precision
+        return as_logits(output, self.task, self.outputs, images.shape[-2:])
+
+    def facts(self) -> dict[str, Any]:
+        numbers = {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
+        return {**super().facts(), **numbers, "outputs": self.outputs}
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        channels = max(self.mean.numel(), self.std.numel())
+        if channels not in (1, images.shape[1]):  # broadcasting would turn a grey image into three channels unasked
+            raise UserError(
+                f"the images have {images.shape[1]} channel(s), the model's mean and std {channels}",
+                remedy="load the images with as many channels as the model takes, or give other mean= and std=",
+            )
+        return (images - self.mean) / self.std
+
+
+class Function(nn.Module):
+    """A plain callable as a network: no parameters, nothing to train."""
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+        code = getattr(function, "__code__", None)
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        self.fingerprint = f"{name} {code.co_code.hex()} {code.co_names}" if code else name
+        self.eval()
+
+    def forward(self, images: Tensor) -> Any:
+        return self.function(images)
+
+
+def class_names(classes: Sequence[str] | int | None) -> tuple[str, ...] | None:
+    """The names of classes given as names, or as how many there are.
+
+    >>> class_names(3), class_names(["cat", "dog"])
+    (('0', '1', '2'), ('cat', 'dog'))
+    """
+    if classes is None:
+        return None
+    names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
+    if isinstance(classes, str) or len(names) < 2:
+        raise UserError(f"classes={classes!r}", "two or more names, or how many there are")
+    return names

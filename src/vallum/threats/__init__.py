@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
-from vallum.threats import noise, pgd, random_search  # noqa: F401  (each registers itself)
+from vallum.threats import (  # noqa: F401  (each registers itself)
+    clean,
+    corruptions,
+    energy,
+    noise,
+    pgd,
+    random_search,
+    sensor,
+)
 from vallum.threats.base import THREATS, Budget, Threat
-from vallum.threats.noise import Gaussian, SaltPepper
+from vallum.threats.clean import Clean
+from vallum.threats.compose import Compose, chain
+from vallum.threats.energy import EqualEnergy, realised_rms, realised_snr
+from vallum.threats.noise import Gaussian, SaltPepper, Speckle, Uniform
 from vallum.threats.pgd import PGD
 from vallum.threats.random_search import RandomSearch
+from vallum.threats.sensor import PoissonGaussian
 
-__all__ = ["PGD", "THREATS", "Budget", "Gaussian", "RandomSearch", "SaltPepper", "Threat", "threat"]
+__all__ = [
+    "PGD",
+    "THREATS",
+    "Budget",
+    "Clean",
+    "Compose",
+    "EqualEnergy",
+    "Gaussian",
+    "PoissonGaussian",
+    "RandomSearch",
+    "SaltPepper",
+    "Speckle",
+    "Threat",
+    "Uniform",
+    "realised_rms",
+    "realised_snr",
+    "threat",
+]
 
 
 def threat(spec: str | Threat) -> Threat:
-    """The threat that a spec names; a threat itself comes back as it is.
+    """The threat that a spec names, or a chain of them as "fog:3+jpeg:2"; a threat itself comes back as it is.
 
     >>> threat("pgd:eps=8/255,steps=20")
     PGD(eps=0.03137254901960784, norm='inf', steps=20, step_size=None, restarts=1, loss='cross_entropy', ...)
     """
-    return THREATS.parse(spec) if isinstance(spec, str) else spec
+    return chain(spec) if isinstance(spec, str) else spec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -30,8 +31,9 @@ class Threat:
     an image's place in the batch is its key.
     """
 
-    kind: ClassVar[Literal["noise", "corruption", "attack"]]
+    kind: ClassVar[Literal["clean", "noise", "corruption", "attack"]]
     needs_gradient: ClassVar[bool] = False
+    moves_labels: ClassVar[bool] = False
     seed: int
 
     @property
@@ -45,6 +47,11 @@ class Threat:
         return False
 
     @property
+    def passes(self) -> float:
+        """About how many forward passes it costs per image, a backward counting as two: for estimates of time."""
+        return 1.0
+
+    @property
     def spec(self) -> str:
         return THREATS.spec(self)
 
@@ -52,6 +59,12 @@ class Threat:
         self, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
     ) -> Tensor:
         raise NotImplementedError
+
+    def with_labels(
+        self, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The images, and the labels they have then: where a threat moves pixels, a mask is moved along."""
+        return self(model, images, labels, keys), labels
 
     def draws(self, images: Tensor, keys: Sequence[int] | Tensor | None) -> Draws:
         if keys is not None and len(keys) != len(images):
@@ -68,15 +81,17 @@ class Bounded(Threat):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "norm", norm_named(self.norm).name)
-        smallest = float(self.eps.min()) if isinstance(self.eps, Tensor) else self.eps
-        if not smallest >= 0:
-            raise UserError(f"eps={smallest}", "a radius is not negative", "write eps=8/255")
+        for eps in self.eps.tolist() if isinstance(self.eps, Tensor) and self.eps.ndim else [float(self.eps)]:
+            if not 0 <= eps < math.inf:
+                raise UserError(f"eps={eps:g}", "a radius is finite and not negative", "write eps=8/255")
         if self.norm == "inf" and not isinstance(self.eps, Tensor) and self.eps > 1:
             raise UserError(f"eps={self.eps:g}", "images are in [0, 1]", f"write eps={self.eps:g}/255")
         for positive in parameters(type(self)):
             value = getattr(self, positive.name)
             if positive.name in ("steps", "restarts", "queries") and value < 1:
                 raise UserError(f"{positive.name}={value}", "at least 1 is needed")
+            if positive.name == "step_size" and value is not None and not 0 < value < math.inf:
+                raise UserError(f"step_size={value:g}", "a length is positive", "leave it out for one that fits")
 
     @property
     def budget(self) -> Budget:

@@ -15,18 +15,20 @@ from torch import Tensor
 from vallum.errors import UserError, did_you_mean
 from vallum.images import IGNORE
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[..., Tensor]  # (logits, labels) and perhaps options by name
 LOSSES: dict[str, Loss] = {}
 
 
 def _loss(function: Loss) -> Loss:
     """Register a loss that is written per image, or per pixel: logits (N, K, ...) and labels (N, ...) -> (N, ...)."""
 
-    def averaged(logits: Tensor, labels: Tensor) -> Tensor:
+    def averaged(logits: Tensor, labels: Tensor, **options: float) -> Tensor:
+        if logits.dtype in (torch.bfloat16, torch.float16):  # too coarse for the probability of a sure answer
+            logits = logits.float()
         if labels.ndim == 1:
-            return function(logits, labels)
+            return function(logits, labels, **options)
         valid = labels != IGNORE
-        values = function(logits, labels.where(valid, 0)) * valid  # (N, H, W)
+        values = function(logits, labels.where(valid, 0), **options).where(valid, 0)  # (N, H, W)
         return values.flatten(1).sum(1) / valid.flatten(1).sum(1).clamp_min(1)
 
     LOSSES[function.__name__] = averaged
@@ -34,9 +36,9 @@ def _loss(function: Loss) -> Loss:
 
 
 @_loss
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Minus the log-probability of the label."""
-    return F.cross_entropy(logits, labels, reduction="none")
+def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Minus the log-probability of the label, a share of which may be spread over all classes."""
+    return F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
 
 
 @_loss

@@ -39,14 +39,29 @@ def per_image(values: float | Tensor, images: Tensor) -> Tensor:
     return values.expand(len(images))
 
 
+def _column(values: Tensor) -> Tensor:
+    return values[:, None]  # (N, 1)
+
+
 def _wide(values: Tensor) -> Tensor:
     return values.view(-1, 1, 1, 1)  # (N, 1, 1, 1)
 
 
 def _reach(draws: Draws, like: Tensor) -> Tensor:
     """(N,) how far out a point lies, as a share of the radius, for points that are uniform in the ball's volume."""
-    power = 1 / like[0].numel()
+    power = 1 / like.shape[1:].numel()
     return torch.tensor([s.random() ** power for s in draws.each("reach")], dtype=like.dtype, device=like.device)
+
+
+def _sides(delta: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, D) each in float64: how large each coordinate is, and how large the box lets it be on its side of zero."""
+    flat = delta.flatten(1)
+    room = torch.where(flat > 0, high.flatten(1), -low.flatten(1)).clamp_min(0)
+    return flat.abs().double(), room.double()
+
+
+def _signed(sizes: Tensor, like: Tensor) -> Tensor:
+    return sizes.to(like.dtype).view_as(like).copysign(like)
 
 
 class Linf:
@@ -60,7 +75,7 @@ class Linf:
         return torch.minimum(torch.maximum(delta, torch.maximum(-radius, low)), torch.minimum(radius, high))
 
     def random(self, draws: Draws, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        spread = draws.uniform(*low.shape[1:], purpose="start", device=low.device) * 2 - 1
+        spread = draws.uniform(*low.shape[1:], purpose="start", device=low.device).to(low.dtype) * 2 - 1
         return self.project(spread * _wide(eps), eps, low, high)
 
     def steepest(self, gradient: Tensor, size: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -76,22 +91,21 @@ class L2:
     def project(self, delta: Tensor, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
         # By the optimality conditions the answer is clip(s * delta) with one factor s <= 1 per image. Start where no
         # coordinate meets its bound; those that do are fixed there and s grows for the others, until none is new.
-        flat = delta.flatten(1).double()
-        size = flat.abs()
-        room = torch.where(flat > 0, high.flatten(1), -low.flatten(1)).double().clamp_min(0)  # (N, D)
+        size, room = _sides(delta, low, high)
+        square, square_room, radius = size.square(), room.square(), eps.double().square()
         bound = torch.zeros_like(size, dtype=torch.bool)
+        left, free = radius, square.sum(1)  # (N,) what is left of the radius for the coordinates that are free
         while True:
-            left = (eps.double() ** 2 - (room**2 * bound).sum(1)).clamp_min(0)
-            free = (size**2 * ~bound).sum(1)
-            factor = (left / free.clamp_min(1e-300)).sqrt().clamp_max(1.0)[:, None]
-            meets = bound | (factor * size > room)
-            if bool((meets == bound).all()):
-                break
+            factor = _column((left / free.clamp_min(1e-300)).sqrt().clamp_max(1.0))
+            meets = (factor * size > room).logical_or_(bound)
+            if torch.equal(meets, bound):
+                return _signed(torch.minimum(factor * size, room), delta)
             bound = meets
-        return (torch.minimum(factor * size, room) * flat.sign()).to(delta.dtype).view_as(delta)
+            left = (radius - (square_room * bound).sum(1)).clamp_min(0)
+            free = square.masked_fill(bound, 0).sum(1)
 
     def random(self, draws: Draws, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        direction = draws.normal(*low.shape[1:], purpose="start", device=low.device)
+        direction = draws.normal(*low.shape[1:], purpose="start", device=low.device).to(low.dtype)
         start = direction * _wide(eps * _reach(draws, low) / self.length(direction).to(eps))
         return self.project(start, eps, low, high)
 
@@ -107,40 +121,50 @@ class L1:
         return delta.flatten(1).double().abs().sum(1)
 
     def project(self, delta: Tensor, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        # The answer is min(max(|delta| - t, 0), room) with one threshold t >= 0 per image. Its length falls with t
-        # by straight pieces: a coordinate leaves its bound at t = |delta| - room and is gone at t = |delta|.
-        flat = delta.flatten(1).double()
-        size = flat.abs()
-        room = torch.where(flat > 0, high.flatten(1), -low.flatten(1)).double().clamp_min(0)  # (N, D)
-        radius = eps.double()
-        breaks, order = torch.cat([size, size - room], 1).sort(1, descending=True)  # (N, 2D)
-        weight = torch.cat([torch.ones_like(size), -torch.ones_like(size)], 1).gather(1, order)
-        slope = weight.cumsum(1)  # coordinates that shrink between this break and the next
-        length_at = (weight * breaks).cumsum(1) - slope * breaks  # the length when t is this break; rises along the row
-        k = (length_at <= radius[:, None]).sum(1, keepdim=True).clamp_min(1) - 1
-        over = radius[:, None] - length_at.gather(1, k)
-        threshold = breaks.gather(1, k) - over / slope.gather(1, k).clamp_min(1)
-        shrunk = torch.minimum((size - threshold.clamp_min(0)).clamp_min(0), room)
-        return (shrunk * flat.sign()).to(delta.dtype).view_as(delta)
+        # The answer is min(max(|delta| - t, 0), room) with one threshold t >= 0 per image. Take t as if no coordinate
+        # met a bound, then fix those beyond the bound that is broken by more in all, and solve for the others again:
+        # breaking upwards by more says that t will fall, so that those at the top stay there; and the other way round.
+        size, room = _sides(delta, low, high)
+        boxed, radius = torch.minimum(size, room), eps.double()
+        free = _column(boxed.sum(1) > radius).repeat(1, size.shape[1])  # (N, D); in the ball already: none is free
+        amount = torch.where(free, size, boxed)  # of the free what they were, of the others what they are
+        while True:
+            threshold = (amount.sum(1) - radius) / free.sum(1).clamp_min(1)
+            shrunk = size - _column(threshold)
+            inside = torch.minimum(shrunk.clamp_min(0), room)
+            beyond = (shrunk - inside) * free
+            balance = beyond.sum(1, keepdim=True)
+            top, gone = (beyond > 0) & (balance >= 0), (beyond < 0) & (balance <= 0)
+            if not bool((fixed := top | gone).any()):
+                return _signed(torch.where(free, inside, amount), delta)
+            amount = torch.where(top, room, amount).masked_fill_(gone, 0)
+            free &= ~fixed
 
     def random(self, draws: Draws, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
         # Exponentials over their sum are uniform on the simplex.
-        sizes = draws.exponential(*low.shape[1:], purpose="start", device=low.device)
+        sizes = draws.exponential(*low.shape[1:], purpose="start", device=low.device).to(low.dtype)
         signs = draws.integers(2, *low.shape[1:], purpose="signs", device=low.device) * 2 - 1
         start = sizes * signs * _wide(eps * _reach(draws, low) / self.length(sizes).to(eps))
         return self.project(start, eps, low, high)
 
     def steepest(self, gradient: Tensor, size: Tensor, low: Tensor, high: Tensor) -> Tensor:
         # A linear function rises most when the steepest coordinates are filled up to the box, one after the other.
-        flat = gradient.flatten(1)
-        room = torch.where(flat > 0, high.flatten(1), -low.flatten(1)).double().clamp_min(0)
-        room = room * (flat != 0)
-        order = flat.abs().argsort(1, descending=True)
-        sorted_room = room.gather(1, order)
-        before = sorted_room.cumsum(1) - sorted_room
-        fill = torch.minimum((size.double()[:, None] - before).clamp_min(0), sorted_room)
-        step = torch.zeros_like(room).scatter_(1, order, fill) * flat.sign()
-        return step.to(gradient.dtype).view_as(gradient)
+        # Few are needed, so look at the steepest k for the slope at which the step ends; coordinates of that very
+        # slope share what is left, whatever the order in which a device happens to find them.
+        room = torch.where(gradient > 0, high, -low).clamp_min(0).flatten(1).double() * (gradient != 0).flatten(1)
+        slope = gradient.abs().flatten(1) * (room > 0)  # (N, D)
+        k, dimension = 64, slope.shape[1]
+        while True:
+            top, order = slope.topk(min(k, dimension), 1)
+            filled = room.gather(1, order).cumsum(1)
+            if k >= dimension or bool((filled[:, -1] >= size).all()):
+                break
+            k *= 4
+        end = top.gather(1, (filled < _column(size)).sum(1, keepdim=True).clamp_max(top.shape[1] - 1))  # (N, 1)
+        above, level = room * (slope > end), room * (slope == end)
+        left = (size.double() - above.sum(1)).clamp_min(0)
+        share = (left / level.sum(1).clamp_min(1e-300)).clamp_max(1)
+        return _signed(above + level * _column(share), gradient)
 
 
 NORMS: dict[str, Norm] = {norm.name: norm for norm in (Linf(), L2(), L1())}

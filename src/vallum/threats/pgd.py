@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vallum.specs import parameter
 from vallum.threats.base import THREATS, Bounded
-from vallum.threats.losses import fallen, loss_named
+from vallum.threats.losses import loss_named
 from vallum.threats.norms import norm_named, per_image
 from vallum.threats.search import Best, frozen
 
@@ -39,17 +39,22 @@ class PGD(Bounded):
 
     needs_gradient: ClassVar[bool] = True
 
+    @property
+    def passes(self) -> float:
+        return self.restarts * (3.0 * self.steps + 1)
+
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
     ) -> Tensor:
         norm, loss = norm_named(self.norm), loss_named(self.loss)
-        best = Best(images, labels, self.targeted)
         draws = self.draws(images, keys)
-        radii = per_image(self.eps, images)
-        sizes = radii * 2.5 / self.steps if self.step_size is None else torch.full_like(radii, self.step_size)
         sign = -1.0 if self.targeted else 1.0
 
         with frozen(model):
+            best = Best(images, labels, self.targeted)
+            images = images.detach()
+            radii = per_image(self.eps, images)
+            sizes = radii * 2.5 / self.steps if self.step_size is None else torch.full_like(radii, self.step_size)
             for restart in range(self.restarts):
                 standing = best.standing() if self.early_stop else best.everyone()
                 if len(standing) == 0:
@@ -68,14 +73,13 @@ class PGD(Bounded):
                     best.offer(standing, point.detach(), logits.detach(), values.detach())
                     if last:
                         break
+                    stays = ~best.has_fallen[standing] if self.early_stop else None
+                    if stays is not None and not stays.any():
+                        break
                     (gradient,) = torch.autograd.grad(values.sum(), point)
-                    if self.early_stop:
-                        stays = ~fallen(logits.detach(), label, self.targeted)
-                        if not stays.all():
-                            standing, clean, label, eps, size = (t[stays] for t in (standing, clean, label, eps, size))
-                            delta, gradient, low, high = (t[stays] for t in (delta, gradient, low, high))
-                            if len(standing) == 0:
-                                break
+                    if stays is not None and not stays.all():
+                        standing, clean, label, eps, size = (t[stays] for t in (standing, clean, label, eps, size))
+                        delta, gradient, low, high = (t[stays] for t in (delta, gradient, low, high))
                     delta = norm.project(
                         delta + norm.steepest(gradient, size, low - delta, high - delta), eps, low, high
                     )

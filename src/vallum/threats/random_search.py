@@ -38,6 +38,10 @@ class RandomSearch(Bounded):
     early_stop: bool = parameter("let an image go once it has fallen", True)
     seed: int = parameter("of the proposals", 0)
 
+    @property
+    def passes(self) -> float:
+        return float(self.queries)
+
     @torch.no_grad()
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None

@@ -18,9 +18,10 @@ class Best:
     """
 
     def __init__(self, images: Tensor, labels: Tensor, targeted: bool) -> None:
-        self.images = images.clone()
+        self.images = images.detach().clone()
         self.labels, self.targeted = labels, targeted
-        self.loss = torch.full((len(images),), -torch.inf, device=images.device)
+        precision = torch.promote_types(images.dtype, torch.float32)  # that of the losses it will be compared with
+        self.loss = torch.full((len(images),), -torch.inf, dtype=precision, device=images.device)
         self.has_fallen = torch.zeros(len(images), dtype=torch.bool, device=images.device)
 
     def everyone(self) -> Tensor:
@@ -44,15 +45,17 @@ class Best:
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """No parameter takes part in the gradient meanwhile, which saves its share of the backward pass.
+    """Gradients flow to the images and to nothing else, even where the caller has switched them off.
 
-    What each parameter's requires_grad was is put back, also when the attack is interrupted.
+    No parameter takes part meanwhile, which saves its share of the backward pass. What each parameter's requires_grad
+    was is put back, also when the attack is interrupted.
     """
     parameters = [p for p in model.parameters() if p.requires_grad] if isinstance(model, nn.Module) else []
     try:
         for p in parameters:
             p.requires_grad_(False)
-        yield
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
     finally:
         for p in parameters:
             p.requires_grad_(True)

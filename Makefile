@@ -1,0 +1,42 @@
+# Everything runs in .venv, which the first target that needs it makes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := OMP_NUM_THREADS=1
+
+.PHONY: demo test test-all check docs examples wheel clean
+
+demo: $(VENV)/.core
+	$(BIN)/vallum evaluate plain=builtin:signs_resnet hardened=builtin:signs_resnet_robust \
+	  --data "builtin:signs?split=test" -n 500 --out runs/demo \
+	  --threat gaussian:std=0.1 --threat salt_pepper:amount=0.05 --threat pgd:eps=4/255,steps=20
+
+test: $(VENV)/.dev
+	$(RUN) $(BIN)/pytest -m "not slow" -n 2
+
+test-all: $(VENV)/.dev
+	$(RUN) $(BIN)/pytest -n 2
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+examples: $(VENV)/.dev
+	$(RUN) $(BIN)/python examples/run_all.py
+
+wheel: $(VENV)/.dev
+	$(BIN)/python -m build --wheel
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "vallum needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: $(VENV)/bin/pip pyproject.toml constraints.txt
+	$(BIN)/pip install -q -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist runs

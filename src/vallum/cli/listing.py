@@ -1,0 +1,60 @@
+"""`vallum list`: what there is, and what it takes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+KINDS = ("models", "data", "threats", "defences")
+
+
+def listing(
+    kind: Annotated[
+        Literal["models", "data", "threats", "defences", "all"], typer.Argument(help="What to list.")
+    ] = "all",
+) -> None:
+    """List models, data, threats and defences, with what each takes.
+
+    Examples:
+
+        vallum list
+
+        vallum list threats
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    for one in KINDS if kind == "all" else (kind,):
+        table = Table("name", "what it is", "takes", title=one, title_justify="left", show_lines=False)
+        for name, what, takes in _entries(one):
+            table.add_row(Text(name, "bold"), Text(what), Text(takes))
+        console.print(table)
+
+
+def _entries(kind: str) -> list[tuple[str, str, str]]:
+    from vallum.specs import parameters
+
+    if kind in ("threats", "defences"):
+        from vallum.defences import RECIPES
+        from vallum.threats import THREATS
+
+        registry = THREATS if kind == "threats" else RECIPES
+        return [
+            (name, _first_line(registry[name]), "\n".join(f"{p}  {p.help}" for p in parameters(registry[name])))
+            for name in registry
+        ]
+    if kind == "models":
+        from vallum.models import MODEL_SOURCES, builtin_names
+
+        shipped = [(f"builtin:{name}", "shipped with vallum", "") for name in builtin_names()]
+        return [*((f"{n}:", _first_line(MODEL_SOURCES[n]), "") for n in MODEL_SOURCES), *shipped]
+    from vallum.data import DATA_SOURCES
+
+    return [(f"{name}:", _first_line(DATA_SOURCES[name]), "") for name in DATA_SOURCES]
+
+
+def _first_line(thing: object) -> str:
+    return (thing.__doc__ or "").strip().splitlines()[0] if thing.__doc__ else ""

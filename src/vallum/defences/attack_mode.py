@@ -1,0 +1,33 @@
+"""How a network's layers behave while it is attacked in the middle of its own training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+BatchNormMode = Literal["eval", "train"]
+
+
+@contextmanager
+def attack_mode(model: nn.Module, batch_norm: BatchNormMode) -> Iterator[None]:
+    """No dropout, and batch norm with its running statistics ("eval") or the batch's own ("train").
+
+    Neither mode lets the attack change the running statistics. Afterwards every layer is in the mode it was in.
+    """
+    training = [(module, module.training) for module in model.modules()]
+    norms = [(m, m.track_running_stats) for m in model.modules() if isinstance(m, _BatchNorm)]
+    try:
+        model.eval()
+        if batch_norm == "train":
+            for norm, _ in norms:
+                norm.training, norm.track_running_stats = True, False
+        yield
+    finally:
+        for module, was in training:
+            module.training = was
+        for norm, tracked in norms:
+            norm.track_running_stats = tracked

@@ -1,0 +1,90 @@
+"""What a training-time defence is: what one step does. The loop around it is in vallum.training."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from vallum.images import Batch, Draws
+from vallum.models.model import Model
+from vallum.specs import Registry
+from vallum.threats.base import Threat
+
+Losses = dict[str, Tensor]  # "loss" is minimised; whatever else is there goes to the log
+
+
+@dataclass
+class Context:
+    """Where in the training a step is, and what a recipe may need of the loop."""
+
+    seed: int = 0
+    epoch: int = 0
+    step: int = 0  # weight steps done before this one
+    steps: int = 1  # weight steps of the whole training
+    offset: int = 0  # where in the step's images, over all processes, this process's begin
+    total: int = 0  # how many images the step has, over all processes
+    companion: nn.Module = field(default_factory=nn.Module)  # what the recipe's `companion` returned
+    sum_over_processes: Callable[[Tensor], Tensor] = lambda values: values
+
+    @property
+    def progress(self) -> float:
+        """The share of the training that is done, for what grows or falls along it."""
+        return self.step / self.steps
+
+    def draws(self, keys: Sequence[int] | Tensor, owner: str) -> Draws:
+        """Fresh in each epoch, the same for an image whatever batch it is in."""
+        return Draws(self.seed, keys, f"epoch {self.epoch}/{owner}")
+
+    def seed_of_epoch(self, owner: str) -> int:
+        """The same for a threat, which takes an integer."""
+        text = f"{self.seed}/epoch {self.epoch}/{owner}"
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "little")
+
+
+class Recipe:
+    """What one step of training does.
+
+    Subclasses are frozen dataclasses of hyper-parameters, registered in RECIPES under the name that specs use. What
+    changes while training lives in the companion, never in the recipe.
+    """
+
+    @property
+    def spec(self) -> str:
+        return RECIPES.spec(self)
+
+    def companion(self, model: Model, images: Tensor) -> nn.Module:
+        """What lives beside the model while it is trained, given a first batch of images to know their shape.
+
+        Its parameters, a decoder's say, are trained with the model's; its buffers, a bank of perturbations say, keep
+        what one step leaves for the next. All of it is in the checkpoints, none of it in the trained model. Buffers
+        must be the same on every process; floating ones are averaged over the processes after each step.
+        """
+        return nn.Module()
+
+    def prepare(self, model: Model, batches: Sequence[Batch], context: Context) -> Sequence[Any]:
+        """Called once for each weight step, with all of this process's parts of it; `step` gets what this returns.
+
+        The place for what must see more than one part: a perturbation shared by images of several parts and
+        processes, with `context.sum_over_processes` for its gradient.
+        """
+        return batches
+
+    def step(self, model: Model, batch: Any, context: Context) -> Losses:
+        """The losses of one part, each a mean over its images."""
+        raise NotImplementedError
+
+    def probe(self) -> Threat | None:
+        """The attack under which accuracy is worth watching while this recipe is at work."""
+        return None
+
+
+RECIPES: Registry[Recipe] = Registry("recipe")
+
+
+def recipe(spec: str | Recipe) -> Recipe:
+    """The recipe that a spec names; a recipe itself comes back as it is."""
+    return RECIPES.parse(spec) if isinstance(spec, str) else spec

@@ -1,0 +1,188 @@
+"""Evaluate models on images under threats: make the plan, work its cells, sum up what the rows say."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from vallum.data import load_data
+from vallum.data.data import Data
+from vallum.defences.base import surfaces_of
+from vallum.errors import UserError
+from vallum.evaluation.environment import environment
+from vallum.evaluation.plan import Plan, PlannedModel, PlannedThreat
+from vallum.evaluation.progress import Progress
+from vallum.evaluation.run import Run
+from vallum.evaluation.store import Store
+from vallum.evaluation.workers import Job, here, in_processes, on_ray
+from vallum.images import check_images
+from vallum.models import check_model, load_model, weights_fingerprint
+from vallum.models.model import Model
+from vallum.threats import Threat, threat
+
+
+def evaluate(
+    models: str | nn.Module | Sequence[str | nn.Module] | dict[str, Any],
+    data: Any,
+    threats: str | Threat | Sequence[str | Threat] = ("gaussian:std=0.1", "pgd:eps=4/255"),
+    *,
+    out: str | os.PathLike[str] | None = None,
+    n: int | None = None,
+    batch_size: int = 64,
+    seed: int = 0,
+    workers: int = 1,
+    threads: int = 1,
+    device: str = "auto",
+    ray: str | None = None,
+    progress: bool = True,
+) -> Run:
+    """Measure what is left of each model's accuracy under each threat, on the same images with the same draws.
+
+    `models` is one model or several, as anything that `load_model` takes, or a dict of names for the tables; `data` is
+    anything that `load_data` takes; `n` images of it are drawn evenly by the seed. Whatever was finished when a run was
+    interrupted is kept: the same call with the same `out` goes on from there, and ends with the same rows.
+
+    `workers` processes share the work; a script calls this under `if __name__ == "__main__":` where there are several.
+    """
+    named, source, wanted = _models(models), load_data(data), _threats(threats, seed)
+    for what, number in (("batch_size", batch_size), ("workers", workers), ("threads", threads)):
+        if number < 1:
+            raise UserError(f"{what}={number}", "at least 1 is needed")
+    device = _device(device)
+    images = choose(len(source), n, seed)
+    notes = _check(named, wanted, source, images[:batch_size], device)
+    plan = Plan(
+        models=tuple(_planned(name, model) for name, model in named.items()),
+        threats=tuple(PlannedThreat(t.spec, t.kind, t.kind == "attack", t.passes) for t in wanted),
+        data=source.spec,
+        data_fingerprint=source.fingerprint(images),
+        task=source.task,
+        classes=tuple(source.classes),
+        images=tuple(images),
+        batch_size=batch_size,
+        threads=threads,
+        device=device.split(":")[0],
+        seed=seed,
+    )
+    store = Store(Path(out) if out is not None else Path("runs") / plan.id)
+    store.begin(plan)
+
+    job = Job(plan, store, list(named.values()), wanted, source)
+    cells = list(plan.cells())
+    todo = [cell for cell in cells if not store.is_done(cell)]
+    started = time.time()
+    with Progress(cells, todo, plan, shown=progress) as bar:
+        if ray is not None:
+            on_ray(job, todo, bar.done, ray)
+        elif workers == 1 or len(todo) < 2:
+            here(job, todo, bar.done)
+        else:
+            in_processes(job, todo, bar.done, workers)
+    run = Run(store.folder)
+    run.conclude(environment(time.time() - started, workers, notes))
+    return run
+
+
+def choose(total: int, n: int | None, seed: int) -> list[int]:
+    """`n` of `total` images, drawn by the seed, in order; all of them without `n`."""
+    if total == 0:
+        raise UserError("the data set is empty", remedy="check its path and split")
+    if n is None or n == total:
+        return list(range(total))
+    if not 0 < n <= total:
+        raise UserError(f"n={n} images are asked for", f"the data set has {total}")
+    return sorted(np.random.default_rng(seed).permutation(total)[:n].tolist())
+
+
+def _models(models: Any) -> dict[str, Model]:
+    if isinstance(models, str | nn.Module) or callable(models):
+        models = [models]
+    if isinstance(models, dict):
+        return {name: load_model(source) for name, source in models.items()}
+    named: dict[str, Model] = {}
+    for source in models:
+        model = load_model(source)
+        name = source if isinstance(source, str) else model.spec or type(getattr(model, "network", model)).__name__
+        short = Path(name).name if Path(name).exists() else name
+        if short in named:
+            raise UserError(f"two models are called {short}", remedy="give them names: {'first': ..., 'second': ...}")
+        named[short] = model
+    if not named:
+        raise UserError("no model is given", remedy="name at least one")
+    return named
+
+
+def _threats(threats: Any, seed: int) -> list[Threat]:
+    """Clean first, each once; the run's seed goes to those that have none of their own."""
+    given = [threats] if isinstance(threats, str | Threat) else list(threats)
+    wanted: dict[str, Threat] = {}
+    for one in ["clean", *given]:
+        parsed = threat(one)
+        if seed and parsed.seed == 0:
+            parsed = replace(parsed, seed=seed)  # type: ignore[type-var]
+        wanted.setdefault(parsed.spec, parsed)
+    return list(wanted.values())
+
+
+def _check(
+    named: dict[str, Model], wanted: Sequence[Threat], source: Data, first: Sequence[int], device: str
+) -> list[str]:
+    """Look at the first batch before the hours begin; what is doubtful but no mistake comes back as notes."""
+    batch = source.batch(first).to(device)
+    if len(batch):
+        check_images(batch.images, f"the images of {source.spec or 'the data'}")
+    notes: list[str] = []
+    for name, model in named.items():
+        if model.task != source.task:
+            raise UserError(f"{name} is to {model.task}, the data to {source.task}", remedy=f"say task={source.task!r}")
+        if len(batch):
+            with _naming(name):
+                doubts = check_model(model.to(device), batch.images, batch.labels, source.classes)
+            notes += [f"{name}: {doubt}" for doubt in doubts]
+        for one in wanted:
+            if one.needs_gradient and not model.differentiable:
+                raise UserError(
+                    f"{one.spec} needs gradients, {name} gives none",
+                    remedy="use a black-box attack, as random_search:eps=8/255",
+                )
+    return notes
+
+
+def _planned(name: str, model: Model) -> PlannedModel:
+    surfaces = surfaces_of(model)
+    return PlannedModel(
+        name,
+        model.spec,
+        weights_fingerprint(model),
+        tuple(s.name for s in surfaces),
+        tuple(s.name for s in surfaces if not s.knows_defence),
+    )
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as problem:
+        first = str(problem).splitlines()[0]
+        raise UserError(f"device {name!r} cannot be used", first, "`vallum doctor` lists what is there") from None
+    return name
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Puts a model's name in front of what is wrong with it."""
+    try:
+        yield
+    except UserError as problem:
+        raise UserError(f"{name}: {problem.wrong}", problem.expected, problem.remedy) from None

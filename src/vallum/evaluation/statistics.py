@@ -1,0 +1,79 @@
+"""How sure one can be of a rate, of a difference, and of a mean IoU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.95  # of every interval that vallum prints
+
+
+@dataclass(frozen=True)
+class Interval:
+    value: float
+    low: float
+    high: float
+
+
+def rate(successes: int, n: int) -> Interval:
+    """A share with its Wilson interval, which keeps its coverage near 0 and 1 where the usual one fails.
+
+    >>> rate(0, 100)
+    Interval(value=0.0, low=0.0, high=0.0369...)
+    """
+    if n == 0:
+        return Interval(float("nan"), 0.0, 1.0)
+    found = stats.binomtest(successes, n).proportion_ci(LEVEL, "wilson")
+    return Interval(successes / n, float(found.low), float(found.high))
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two models on the same images: how often only one of them was right, and how likely that is by chance."""
+
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+    p: float
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> Paired:
+    """McNemar's exact test on two boolean arrays over the same images.
+
+    >>> mcnemar(np.array([1, 1, 1, 0], bool), np.array([1, 0, 0, 0], bool)).p
+    0.5
+    """
+    first, second = first.astype(bool), second.astype(bool)
+    one, other = int((first & ~second).sum()), int((~first & second).sum())
+    p = float(stats.binomtest(one, one + other).pvalue) if one + other else 1.0
+    return Paired(int((first & second).sum()), one, other, int((~first & ~second).sum()), p)
+
+
+def mean_iou(intersection: np.ndarray, union: np.ndarray, seed: int = 0, resamples: int = 2000) -> Interval:
+    """Mean IoU over the classes that occur, from counts per image and class (N, K), with a bootstrap over images.
+
+    >>> mean_iou(np.array([[3, 0]]), np.array([[4, 0]])).value
+    0.75
+    """
+    if len(intersection) == 0:
+        return Interval(float("nan"), 0.0, 1.0)
+    generator = np.random.default_rng(seed)
+    n = len(intersection)
+    drawn = np.empty(resamples)
+    for start in range(0, resamples, 100):  # in blocks, so that memory stays small for many images
+        times = generator.multinomial(n, np.full(n, 1 / n), size=min(100, resamples - start))  # (R, N)
+        drawn[start : start + len(times)] = _miou(times @ intersection, times @ union)
+    tail = (1 - LEVEL) / 2
+    low, high = np.nanquantile(drawn, [tail, 1 - tail])
+    value = float(_miou(intersection.sum(0)[None], union.sum(0)[None])[0])
+    return Interval(value, float(low), float(high))
+
+
+def _miou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of IoU where the union is not empty."""
+    occurs = union > 0
+    ratio = np.where(occurs, intersection / np.maximum(union, 1), 0.0)
+    return ratio.sum(-1) / np.maximum(occurs.sum(-1), 1)

@@ -1,0 +1,169 @@
+"""A run on disk: one Parquet file for each finished cell, written aside and renamed, and DuckDB to read them.
+
+A file that bears its name is whole; whatever kills a run leaves at most a file under a temporary name.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from vallum.errors import UserError
+from vallum.evaluation.plan import Cell, Plan
+
+COLUMNS = {  # a row per image
+    "model": "VARCHAR",
+    "threat": "VARCHAR",
+    "surface": "VARCHAR",
+    "key": "BIGINT",  # the image's place in its data set
+    "name": "VARCHAR",
+    "label": "INTEGER",  # classification only
+    "prediction": "INTEGER",  # classification only
+    "correct": "BOOLEAN",  # classification only
+    "accuracy": "DOUBLE",  # 0 or 1 for a classifier, the share of valid pixels for a segmenter
+    "loss": "DOUBLE",  # cross-entropy of the true label
+    "linf": "DOUBLE",  # how far the image was moved
+    "l2": "DOUBLE",
+    "l1": "DOUBLE",
+    "intersection": "BIGINT[]",  # segmentation only: pixels per class, for the IoU
+    "union": "BIGINT[]",
+}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a cell took, beside its rows."""
+
+    forwards: int
+    backwards: int
+    seconds: float
+    left_out: dict[str, str]  # images that could not be read, and why
+
+
+class Store:
+    """The folder of a run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cells = folder / "cells"
+
+    def begin(self, plan: Plan) -> None:
+        """Make the folder this plan's, unless it holds another run."""
+        earlier = self.read_plan()
+        if earlier is not None:
+            plan.refuse_mixing(earlier, str(self.folder))
+        with explained(self.folder):
+            self.cells.mkdir(parents=True, exist_ok=True)
+        self.write_text("plan.json", plan.to_json())
+
+    def path(self, cell: Cell) -> Path:
+        return self.cells / f"{cell.id}.parquet"
+
+    def is_done(self, cell: Cell) -> bool:
+        return _is_whole(self.path(cell))
+
+    def write(self, cell: Cell, rows: list[dict[str, Any]], finished: Finished) -> None:
+        wanted = self.path(cell)
+        aside = wanted.with_suffix(f".{os.getpid()}.tmp")
+        shape = json.dumps([COLUMNS])
+        facts = {
+            "forwards": str(finished.forwards),
+            "backwards": str(finished.backwards),
+            "seconds": f"{finished.seconds:.3f}",
+            "left_out": json.dumps(finished.left_out),
+        }
+        said = ", ".join(f"{name}: {_quoted(value)}" for name, value in facts.items())
+        with explained(self.folder), duckdb.connect() as connection:
+            connection.execute(
+                "CREATE TABLE cell AS SELECT unnest(from_json(?, ?), max_depth := 2)", [_json(rows), shape]
+            )
+            connection.execute(f"COPY cell TO {_quoted(str(aside))} (FORMAT parquet, KV_METADATA {{{said}}})")
+            os.replace(aside, wanted)
+
+    def read_plan(self) -> Plan | None:
+        path = self.folder / "plan.json"
+        return Plan.from_json(path.read_text("utf-8")) if path.is_file() else None
+
+    def write_text(self, name: str, text: str) -> Path:
+        aside = self.folder / f".{name}.{os.getpid()}.tmp"
+        with explained(self.folder):
+            aside.write_text(text, "utf-8")
+            os.replace(aside, self.folder / name)
+        return self.folder / name
+
+    def connect(self, plan: Plan) -> duckdb.DuckDBPyConnection:
+        """A database with the view `rows`, of all the cells of the plan that are done."""
+        paths = [str(self.path(cell)) for cell in plan.cells() if self.path(cell).is_file()]
+        for path in paths:
+            if not _is_whole(Path(path)):
+                raise UserError(f"{path} is damaged", remedy="run the same command again: it is computed anew")
+        connection = duckdb.connect()
+        if paths:
+            listed = ", ".join(map(_quoted, paths))
+            connection.execute(f"CREATE VIEW rows AS SELECT * FROM read_parquet([{listed}])")
+        else:
+            columns = ", ".join(f'"{name}" {kind}' for name, kind in COLUMNS.items())
+            connection.execute(f"CREATE TABLE rows ({columns})")
+        return connection
+
+    def finished(self, cells: Iterable[Cell]) -> dict[str, Finished]:
+        """What each of these cells took, by its id."""
+        paths = {str(path): cell.id for cell in cells if (path := self.path(cell)).is_file()}
+        if not paths:
+            return {}
+        found: dict[str, dict[str, str]] = {}
+        with duckdb.connect() as connection:
+            listed = ", ".join(map(_quoted, paths))
+            facts = connection.execute(
+                f"SELECT file_name, decode(key), decode(value) FROM parquet_kv_metadata([{listed}])"
+            )
+            for path, key, value in facts.fetchall():
+                found.setdefault(paths[path], {})[key] = value
+        return {
+            cell: Finished(int(f["forwards"]), int(f["backwards"]), float(f["seconds"]), json.loads(f["left_out"]))
+            for cell, f in found.items()
+        }
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a Parquet file is there and both its ends are."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+            file.seek(-4, os.SEEK_END)
+            return head == file.read(4) == b"PAR1"
+    except OSError:
+        return False
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _json(rows: list[dict[str, Any]]) -> str:
+    return json.dumps([{name: row.get(name) for name in COLUMNS} for row in rows])
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Disk trouble in words, with what to do; what was finished stays."""
+    kept = "finished cells are kept: run the same command again afterwards"
+    try:
+        yield
+    except (OSError, duckdb.IOException) as problem:
+        number = getattr(problem, "errno", None)
+        if number == errno.ENOSPC or "No space left" in str(problem):
+            raise UserError(f"the disk that holds {folder} is full", remedy=f"free some space; {kept}") from None
+        if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST) or "Cannot open file" in str(
+            problem
+        ):
+            raise UserError(f"{folder} cannot be written", remedy="choose another --out that you may write") from None
+        raise

@@ -1,0 +1,174 @@
+"""From a row per image to what people read: rates with their intervals, the worst case, and paired tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from vallum.evaluation.plan import Plan
+from vallum.evaluation.statistics import Interval, mcnemar, mean_iou, rate
+from vallum.evaluation.store import Finished
+
+UNION = "union"  # the surface that stands for all of a model's surfaces: per image the worst
+WORST = "worst attack"  # the threat that stands for all attacks, and none: per image the worst
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one model made of one threat through one surface: arrays with an entry per image, in order of its key."""
+
+    model: str
+    threat: str
+    surface: str
+    keys: np.ndarray  # (N,)
+    accuracy: np.ndarray  # (N,)
+    intersection: np.ndarray | None  # (N, K), segmentation only
+    union: np.ndarray | None
+    forwards: int
+    backwards: int
+    seconds: float
+
+    def metrics(self) -> dict[str, Interval]:
+        if self.intersection is None or self.union is None:
+            return {"accuracy": rate(int(self.accuracy.sum()), len(self.accuracy))}
+        return {"mIoU": mean_iou(self.intersection, self.union), "pixel accuracy": _mean(self.accuracy)}
+
+
+def worst(outcomes: Sequence[Outcome], threat: str, surface: str) -> Outcome:
+    """Per image the outcome with the lowest accuracy, on the images that all of them have."""
+    keys = outcomes[0].keys
+    for one in outcomes[1:]:
+        keys = np.intersect1d(keys, one.keys)
+    kept = [np.searchsorted(one.keys, keys) for one in outcomes]
+    accuracy = np.stack([one.accuracy[at] for one, at in zip(outcomes, kept, strict=True)])  # (O, N)
+    lowest, column = accuracy.argmin(0), np.arange(len(keys))
+
+    def pick(values: list[np.ndarray | None]) -> np.ndarray | None:
+        there = [v[at] for v, at in zip(values, kept, strict=True) if v is not None]
+        return np.stack(there)[lowest, column] if there else None
+
+    return Outcome(
+        outcomes[0].model,
+        threat,
+        surface,
+        keys,
+        accuracy[lowest, column],
+        pick([one.intersection for one in outcomes]),
+        pick([one.union for one in outcomes]),
+        sum(one.forwards for one in outcomes),
+        sum(one.backwards for one in outcomes),
+        sum(one.seconds for one in outcomes),
+    )
+
+
+def outcomes(plan: Plan, rows: Iterable[tuple[Any, ...]], finished: dict[str, Finished]) -> list[Outcome]:
+    """Every (model, threat, surface) of the plan, then the unions over surfaces, then the worst attack of each model.
+
+    `rows` are (model, threat, surface, key, accuracy, intersection, union).
+    """
+    groups: dict[tuple[str, str, str], list[tuple[Any, ...]]] = {}
+    for model, threat, surface, *rest in rows:
+        groups.setdefault((model, threat, surface), []).append(tuple(rest))
+    took: dict[tuple[str, str, str], list[Finished]] = {}
+    for cell in plan.cells():
+        if cell.id in finished:
+            key = plan.models[cell.model].name, plan.threats[cell.threat].spec, cell.surface
+            took.setdefault(key, []).append(finished[cell.id])
+
+    found = []
+    for model in plan.models:
+        single: list[Outcome] = []
+        for threat in plan.threats:
+            mine = []
+            for surface in model.surfaces:
+                group = (model.name, threat.spec, surface)
+                if group in groups:
+                    mine.append(_outcome(group, groups[group], took.get(group, [])))
+            found += mine
+            if len(mine) > 1:
+                found.append(worst(mine, threat.spec, UNION))
+            if threat.kind in ("clean", "attack"):
+                single += mine
+        if sum(threat.kind == "attack" for threat in plan.threats) and len(single) > 1:
+            found.append(worst(single, WORST, UNION))
+    return found
+
+
+def summary(found: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """A row per model, threat, surface and metric."""
+    return [
+        {
+            "model": one.model,
+            "threat": one.threat,
+            "surface": one.surface,
+            "metric": metric,
+            **asdict(interval),
+            "n": len(one.keys),
+            "forwards": one.forwards,
+            "backwards": one.backwards,
+            "seconds": round(one.seconds, 3),
+        }
+        for one in found
+        for metric, interval in one.metrics().items()
+    ]
+
+
+def comparisons(found: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """For every pair of models the same images under the same threat: McNemar's test, or Wilcoxon's for segmenters."""
+    headline = [one for one in found if _is_headline(one, found)]
+    pairs = []
+    for i, first in enumerate(headline):
+        for second in headline[i + 1 :]:
+            if first.threat != second.threat or first.model == second.model:
+                continue
+            keys = np.intersect1d(first.keys, second.keys)
+            a = first.accuracy[np.searchsorted(first.keys, keys)]
+            b = second.accuracy[np.searchsorted(second.keys, keys)]
+            row = {"threat": first.threat, "first": first.model, "second": second.model, "n": len(keys)}
+            if first.intersection is None:
+                pairs.append({**row, "test": "McNemar, exact", **asdict(mcnemar(a, b))})
+            else:
+                pairs.append({**row, "test": "Wilcoxon signed-rank", "p": _wilcoxon(a, b)})
+    return pairs
+
+
+def _is_headline(one: Outcome, found: Sequence[Outcome]) -> bool:
+    """The union where there is one, the single surface otherwise."""
+    return one.surface == UNION or not any(
+        other.surface == UNION and (other.model, other.threat) == (one.model, one.threat) for other in found
+    )
+
+
+def headlines(found: Sequence[Outcome]) -> list[Outcome]:
+    return [one for one in found if _is_headline(one, found)]
+
+
+def _outcome(group: tuple[str, str, str], rows: list[tuple[Any, ...]], took: list[Finished]) -> Outcome:
+    rows = sorted(rows, key=lambda row: row[0])
+    keys, accuracy, intersection, union = zip(*rows, strict=True)
+    segments = intersection[0] is not None
+    return Outcome(
+        *group,
+        np.array(keys),
+        np.array(accuracy, float),
+        np.array(intersection) if segments else None,
+        np.array(union) if segments else None,
+        sum(one.forwards for one in took),
+        sum(one.backwards for one in took),
+        sum(one.seconds for one in took),
+    )
+
+
+def _mean(values: np.ndarray) -> Interval:
+    """A mean over images with its bootstrap interval."""
+    ones = np.ones((len(values), 1))
+    return mean_iou(values[:, None], ones)
+
+
+def _wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
+    from scipy import stats
+
+    return float(stats.wilcoxon(a, b).pvalue) if bool((a != b).any()) else 1.0

@@ -1,0 +1,172 @@
+"""Who works the cells: this process, several, or a Ray cluster over a shared folder. The rows are the same."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from vallum.data.data import Data
+from vallum.errors import UserError
+from vallum.evaluation.measure import measure
+from vallum.evaluation.plan import Cell, Plan
+from vallum.evaluation.store import Store
+from vallum.models.model import Model
+from vallum.threats.base import Threat
+from vallum.torchvision_shim import ensure_torchvision
+
+TRIES = 3  # a cell during which a worker dies this often is given up
+
+
+@dataclass
+class Job:
+    """All that a worker needs; models, data and threats are the objects themselves."""
+
+    plan: Plan
+    store: Store
+    models: Sequence[Model]
+    threats: Sequence[Threat]
+    data: Data
+
+    def work(self, cell: Cell) -> None:
+        """Measure one cell and store it, unless it is there already."""
+        if self.store.is_done(cell):
+            return
+        device = self.plan.device
+        model = self.models[cell.model].to(device)
+        name = self.plan.models[cell.model].name
+        rows, finished = measure(cell, name, model, self.data, self.threats[cell.threat], self.plan.seed, device)
+        self.store.write(cell, rows, finished)
+
+    def packed(self) -> bytes:
+        try:
+            return pickle.dumps(self)
+        except (pickle.PicklingError, AttributeError, TypeError) as problem:
+            raise UserError(
+                f"the model, data or threat cannot be sent to another process ({problem})",
+                remedy="use workers=1, or name it by a string, as 'my_package:build_model'",
+            ) from None
+
+
+class ThreadCount:
+    """Each cell runs on the planned number of threads, for that number changes rounding; put back afterwards."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+
+    def __enter__(self) -> None:
+        self.before = torch.get_num_threads()
+        settle(self.threads)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_num_threads(self.before)
+
+
+def settle(threads: int) -> None:
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.benchmark = False  # it may choose another algorithm, with other rounding, from run to run
+    torch.backends.cudnn.deterministic = True
+
+
+def here(job: Job, cells: Iterable[Cell], done: Callable[[Cell], None]) -> None:
+    """Work the cells in this process, one after the other."""
+    with ThreadCount(job.plan.threads):
+        for cell in cells:
+            job.work(cell)
+            done(cell)
+
+
+def in_processes(job: Job, cells: Sequence[Cell], done: Callable[[Cell], None], workers: int) -> None:
+    """Work the cells in `workers` processes. When one dies, those that were under way are tried again."""
+    packed = job.packed()
+    left = {cell.id: cell for cell in cells}
+    deaths: Counter[str] = Counter()
+    while left:
+        context = multiprocessing.get_context("spawn")  # a fork would copy locked threads
+        pool = ProcessPoolExecutor(min(workers, len(left)), context, _enter, (packed,))
+        under_way: dict[Future[None], Cell] = {}
+        queue = iter(list(left.values()))
+        try:
+            for cell in queue:
+                under_way[pool.submit(_work, cell)] = cell
+                if len(under_way) < 2 * workers:
+                    continue  # one waits for each that works: whatever dies, few are under way
+                _collect(under_way, left, done)
+            while under_way:
+                _collect(under_way, left, done)
+        except BrokenProcessPool:
+            for cell in under_way.values():
+                deaths[cell.id] += 1
+                if deaths[cell.id] >= TRIES:
+                    raise UserError(
+                        f"a worker died {TRIES} times on the same images ({job.plan.threats[cell.threat].spec})",
+                        "it was killed, or ran out of memory",
+                        "use a smaller batch size or fewer workers; finished cells are kept",
+                    ) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _collect(under_way: dict[Future[None], Cell], left: dict[str, Cell], done: Callable[[Cell], None]) -> None:
+    finished, _ = wait(under_way, return_when=FIRST_COMPLETED)
+    for future in finished:
+        future.result()
+        cell = under_way.pop(future)
+        done(left.pop(cell.id))
+
+
+_packed = b""  # the job of this worker process
+
+
+def _enter(packed: bytes) -> None:
+    # Unpacked at the first cell and not here: what goes wrong there comes back as an error and not as a death.
+    global _packed
+    _packed = packed
+
+
+def _work(cell: Cell) -> None:
+    _unpacked(_packed).work(cell)
+
+
+@lru_cache(maxsize=1)
+def _unpacked(packed: bytes) -> Job:
+    ensure_torchvision()  # the models inside may need it
+    job: Job = pickle.loads(packed)
+    settle(job.plan.threads)
+    return job
+
+
+def on_ray(job: Job, cells: Sequence[Cell], done: Callable[[Cell], None], address: str) -> None:
+    """Work the cells on the Ray cluster at `address`, over a run folder that all its machines share."""
+    try:
+        import ray
+    except ImportError:
+        raise UserError("Ray is not installed", remedy='pip install "vallum[ray]"') from None
+    ray.init(address=None if address == "local" else address, ignore_reinit_error=True, log_to_driver=False)
+    packed = ray.put(job.packed())
+    gpus = 1 if job.plan.device.startswith("cuda") else 0
+    task = ray.remote(num_cpus=job.plan.threads, num_gpus=gpus, max_retries=TRIES)(_work_remotely)
+    waiting = {task.remote(packed, cell): cell for cell in cells}
+    try:
+        while waiting:
+            ready, _ = ray.wait(list(waiting), num_returns=1)
+            for reference in ready:
+                try:
+                    ray.get(reference)
+                except ray.exceptions.RayTaskError as problem:
+                    raise problem.cause from None
+                done(waiting.pop(reference))
+    finally:
+        ray.shutdown()
+
+
+def _work_remotely(packed: Any, cell: Cell) -> None:
+    _unpacked(packed).work(cell)

@@ -1,0 +1,111 @@
+"""Where models come from: the registry of sources, and what is asked of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from vallum.errors import UserError
+from vallum.images import Task
+from vallum.models.model import PER_CHANNEL, Model, Wrapped, class_names
+from vallum.specs import Registry, Source
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MODEL_SOURCES: Registry[Model] = Registry("model source")  # functions (Source, Request) -> Model
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the caller said of the model; None leaves it to the source, which may know."""
+
+    classes: tuple[str, ...] | None = None
+    task: Task | None = None
+    mean: PER_CHANNEL | None = None
+    std: PER_CHANNEL | None = None
+    outputs: str = "logits"
+    trust: bool = False  # a saved folder may name the user's own code
+    saved: bool = False  # the source was read from a saved folder, not given by the user
+
+    @classmethod
+    def of(cls, classes: Sequence[str] | int | None = None, task: Task | str | None = None, **rest: Any) -> Request:
+        if task is not None and task not in list(Task):
+            raise UserError(f"task={str(task)!r}", f"one of {', '.join(map(repr, map(str, Task)))}")
+        return cls(class_names(classes), None if task is None else Task(task), **rest)
+
+    def wrap(
+        self,
+        network: nn.Module,
+        *,
+        task: Task = Task.CLASSIFY,
+        classes: Sequence[str] | int | None = None,
+        mean: PER_CHANNEL | None = None,
+        std: PER_CHANNEL | None = None,
+        size: tuple[int, int] | None = None,
+        build: Source | None = None,
+    ) -> Model:
+        """`network` as a Model, with what the source knows of it; what the caller said has precedence."""
+        mean = mean if self.mean is None else self.mean
+        std = std if self.std is None else self.std
+        return Wrapped(
+            network,
+            task=self.task or task,
+            classes=self.classes or classes,
+            mean=0.0 if mean is None else mean,
+            std=1.0 if std is None else std,
+            outputs=self.outputs,
+            size=size,
+            build="" if build is None else str(build),
+        )
+
+    def keep(self, model: Model) -> Model:
+        """A network that is a Model already: it knows its settings, and only classes that it lacks are added."""
+        said = {name: getattr(self, name) for name in ("mean", "std", "task", "classes")}
+        said["outputs"] = None if self.outputs == "logits" else self.outputs
+        known = {"task": model.task, "classes": model.classes or self.classes}
+        for name, value in said.items():
+            if value is not None and value != known.get(name):
+                raise UserError(
+                    f"{name}={value!r} is given for a {type(model).__name__} that has its own",
+                    "what is a vallum Model already is taken as it is",
+                    f"leave {name} out, or set it where the model is made",
+                )
+        model.classes = model.classes or self.classes
+        return model
+
+
+def make_model(text: str, request: Request) -> Model:
+    """The model that a source's text names; the forms without a scheme are code, a folder or an ONNX file."""
+    source = Source.parse(text)
+    if source.scheme not in MODEL_SOURCES:
+        path = f"{source.scheme}:{source.rest}" if source.scheme else source.rest  # a path may hold a colon
+        kind = "onnx" if path.endswith(".onnx") else "python" if source.scheme else "folder"
+        source = Source("folder" if Path(path).expanduser().is_dir() else kind, path, source.options)
+    model = MODEL_SOURCES[source.scheme](source, request)
+    model.spec = text
+    return model
+
+
+def guess_value(text: str) -> int | float | bool | str | None:
+    """The plainest value that an option's text can mean.
+
+    >>> [guess_value(text) for text in ("43", "0.5", "true", "none", "gelu")]
+    [43, 0.5, True, None, 'gelu']
+    """
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def guess_values(options: dict[str, str], *but: str) -> dict[str, Any]:
+    """The values of all options, except those named in `but`."""
+    return {name: guess_value(text) for name, text in options.items() if name not in but}

@@ -1,0 +1,70 @@
+"""Poisson counts for whole batches, by looking up the inverse of the distribution."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy.stats import poisson as distribution
+from torch import Tensor
+
+from vallum.images import Draws
+
+LEVELS = 256  # images come from eight bits: their values are nearly always one of these
+GUIDES = 512  # where to begin in a row of the distribution, by the draw
+
+
+@lru_cache(maxsize=16)
+def _tables(scale: float, levels: int) -> tuple[np.ndarray, np.ndarray]:
+    """P(count <= k) for each level (levels, K), and the first k to try for each level and guide (levels, GUIDES)."""
+    means = np.arange(levels) * (scale / (LEVELS - 1))
+    # float32 draws resolve 2 ** -24, beyond which no count is ever drawn
+    highest = int(distribution.isf(2.0**-26, means.max())) + 2
+    below = distribution.cdf(np.arange(highest + 1), means[:, None]).astype(np.float32)
+    below[:, -1] = 2.0
+    starts = np.arange(GUIDES, dtype=np.float32) / GUIDES
+    first = np.stack([np.searchsorted(row, starts, side="right") for row in below])
+    return below, first
+
+
+def _count(level: Tensor, chance: Tensor, scale: float, levels: int) -> Tensor:
+    """The smallest k with chance < P(count <= k)."""
+    table, first = (torch.from_numpy(made).to(chance.device) for made in _tables(scale, levels))
+    count = first.take(level * GUIDES + (chance * GUIDES).long())
+    place = level * table.shape[1] + count
+    short = (chance >= table.take(place)).view(-1).nonzero()[:, 0]
+    place, wanted = place.view(-1), chance.reshape(-1)
+    while len(short):
+        place[short] += 1
+        short = short[wanted[short] >= table.take(place[short])]
+    return place.view_as(level) - level * table.shape[1]
+
+
+def poisson(images: Tensor, scale: float, chance: Tensor, draws: Draws) -> Tensor:
+    """Counts of mean `images * scale`, images in [0, 1], from draws uniform in [0, 1), all (N, C, H, W).
+
+    A value between two of eight bits is the lower one and a rest, and the counts of both add up.
+    """
+    scaled = images * (LEVELS - 1)
+    level = (scaled + 1e-3).floor()
+    rest = (scaled - level).clamp_min(0) * (scale / (LEVELS - 1))
+    counts = _count(level.long(), chance, scale, LEVELS).to(images.dtype)
+    grainy = (rest > 1e-5 * scale).flatten(1).any(1)
+    if grainy.any():
+        some = draws.take(grainy).uniform(*images.shape[1:], purpose="rest", device=images.device)
+        counts[grainy] += _small(rest[grainy], some)
+    return counts
+
+
+def _small(mean: Tensor, chance: Tensor) -> Tensor:
+    """Counts of small means, by adding up the distribution until it passes the draw."""
+    weight = torch.exp(-mean)
+    total, counts = weight.clone(), torch.zeros_like(mean)
+    k = 0
+    while bool((more := chance.to(mean.dtype) >= total).any()) and k < 64:
+        k += 1
+        counts += more
+        weight = weight * (mean / k)
+        total = total + weight
+    return counts

@@ -1,0 +1,160 @@
+"""The one way in for training."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from vallum.data import Data, load_data
+from vallum.defences.recipe import Recipe
+from vallum.defences.recipe import recipe as make_recipe
+from vallum.errors import UserError
+from vallum.models import Model, load_model, save_model
+from vallum.training.checkpoint import FILE, read_checkpoint
+from vallum.training.loader import held_out
+from vallum.training.processes import make_fabric, spawns
+from vallum.training.settings import Settings
+from vallum.training.worker import Job, Worker, lay_out, reproducible
+
+
+def train(
+    model: Any,
+    data: Any,
+    recipe: str | Recipe = "plain",
+    *,
+    out: str | Path,
+    validation: Any = None,
+    device: str = "auto",
+    devices: int = 1,
+    fresh: bool = False,
+    quiet: bool = False,
+    build: str | None = None,
+    **settings: Any,
+) -> Model:
+    """Train `model` on `data`, as `recipe` says; the trained model comes back, and is saved in the folder `out`.
+
+    `model` and `data` are what `load_model` and `load_data` take; a model object is trained in place. Further
+    arguments are those of `Settings`. `validation` are data to watch it on, instead of a share held out. Killed and
+    called again with the same arguments it goes on from its last checkpoint, to the same weights bit for bit;
+    `fresh=True` starts over. `build` names a source of the architecture, for a model made in Python.
+
+        train("net:resnet", "builtin:signs?split=train&n=30000", "adversarial:eps=8/255", out="runs/robust", epochs=20)
+    """
+    chosen, how = make_recipe(recipe), Settings.of(**settings)
+    images = data if isinstance(data, Data) else load_data(data)
+    watched = images if validation is None else validation if isinstance(validation, Data) else load_data(validation)
+    network = model if isinstance(model, Model) else load_model(model, classes=images.classes)
+    _check(network, images, watched)
+    folder = _writable(out)
+    if fresh:
+        (folder / FILE).unlink(missing_ok=True)
+    indices, watch = held_out(images, how.validation, how.seed)
+    if watched is not images:
+        indices, watch = np.arange(len(images)), np.arange(len(watched))
+    plan = {
+        **how.binding(),
+        "recipe": chosen.spec,
+        "model": network.build or type(network).__name__,
+        "network": _layout(network),
+        "data": images.fingerprint(range(len(images))),
+        "validation_data": None if watched is images else watched.fingerprint(range(len(watched))),
+    }
+    read_checkpoint(folder, plan)  # to refuse another run's before processes start
+    fabric = make_fabric(device, devices, how.precision)
+    job = Job(network, images, indices, watched, watch, chosen, how, folder, plan, quiet)
+    try:
+        seconds = fabric.launch(_work, job)
+    except torch.multiprocessing.ProcessRaisedException as error:
+        raise _as_mistake(error) or error from None
+    if spawns(fabric):
+        state = read_checkpoint(folder, plan)
+        assert state is not None
+        network.load_state_dict(state["average"] or state["model"])
+        network.classes = network.classes or images.classes
+        network.eval()
+    if fabric.is_global_zero:
+        facts = {
+            "command": shlex.join(sys.argv),
+            "recipe": chosen.spec,
+            "settings": dataclasses.asdict(how),
+            "data": {"spec": images.spec, "fingerprint": plan["data"], "images": len(indices)},
+            "validation": {"spec": watched.spec, "fingerprint": plan["validation_data"], "images": len(watch)},
+            "seconds": round(seconds, 1),
+            "device": str(fabric.device),
+            "processes": fabric.world_size,
+        }
+        _save(network, folder, build, facts)
+    return network
+
+
+def _work(fabric: Any, job: Job) -> float:
+    """What each process does."""
+    with reproducible():
+        try:
+            return Worker(fabric, job).run()
+        finally:
+            lay_out(job.model.eval(), torch.contiguous_format)
+
+
+def _check(model: Model, data: Data, watched: Data) -> None:
+    """What would be wrong with any settings."""
+    if not len(data) or not len(watched):
+        raise UserError("there are no images", remedy="check what --data names and selects")
+    for other, where in ((model, "the model's"), (watched, "the validation data's")):
+        if other.task != data.task:
+            raise UserError(
+                f"{where} task is {other.task}, the data's {data.task}",
+                "both must be the same",
+                "give task= to load_model or load_data",
+            )
+        if other.classes is not None and len(other.classes) != len(data.classes):
+            raise UserError(
+                f"{where} classes number {len(other.classes)}, the data's {len(data.classes)}",
+                "both must be the same",
+                f"make the model with classes={len(data.classes)}, or load other data",
+            )
+
+
+def _writable(out: str | Path) -> Path:
+    folder = Path(out).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written to", error.strerror or str(error), "give another out=") from None
+    return folder
+
+
+def _layout(model: Model) -> str:
+    """A short hash of what tensors the model has, whatever is in them."""
+    text = "\n".join(f"{name} {tuple(tensor.shape)}" for name, tensor in model.state_dict().items())
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _as_mistake(error: Exception) -> UserError | None:
+    """The UserError that a process of ours ended with, of which only the traceback's text comes back."""
+    _, marker, text = str(error).rpartition(f"{UserError.__module__}.{UserError.__name__}: ")
+    return UserError(text.strip()) if marker else None
+
+
+def _save(model: Model, folder: Path, build: str | None, facts: dict[str, Any]) -> None:
+    if build or model.build:
+        save_model(model, folder, build=build, training=facts)
+        return
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    save_file(weights, folder / "weights.safetensors")
+    print(
+        f"{folder} holds the weights only, as this model was made in Python; give train(..., build='file.py:function') "
+        "to save what load_model can load",
+        file=sys.stderr,
+    )

@@ -1,0 +1,291 @@
+"""What every registered threat promises, whatever it does. A new threat is tested here as soon as it is registered."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+import torch
+from threat_oracles import Exact, ExactPixels
+from torch import Tensor, nn
+
+from vallum.errors import UserError
+from vallum.images import IGNORE
+from vallum.specs import parameters
+from vallum.threats import THREATS, Threat, threat
+from vallum.threats.norms import per_image
+
+# Specs for each name that cannot stand alone, or that has more than one way to be. Keep the steps few.
+EXAMPLES = {
+    "gaussian": ["gaussian:std=0.1", "gaussian:snr=10,seed=3"],
+    "salt_pepper": ["salt_pepper:amount=0.3"],
+    "uniform": ["uniform:width=0.1", "uniform:snr=15"],
+    "speckle": ["speckle:std=0.2", "speckle:snr=15"],
+    "pgd": [
+        "pgd:eps=16/255,steps=3",
+        "pgd:eps=0.6,norm=2,steps=3,restarts=2",
+        "pgd:eps=2,norm=1,steps=3,loss=margin,early_stop=false",
+        "pgd:eps=16/255,steps=3,loss=margin,targeted=true",
+        "pgd:eps=1,norm=2,steps=3,random_start=false,step_size=0.5,early_stop=false",
+    ],
+    "random_search": [
+        "random_search:eps=16/255,queries=8",
+        "random_search:eps=0.6,norm=2,queries=8,early_stop=false",
+        "random_search:eps=2,norm=1,queries=8,loss=cross_entropy,targeted=true",
+    ],
+}
+
+
+def examples(name: str) -> list[str]:
+    if name in EXAMPLES:
+        return EXAMPLES[name]
+    try:
+        threat(name)
+    except UserError:
+        return []
+    return [name]
+
+
+SPECS = [spec for name in THREATS for spec in examples(name)]
+every_threat = pytest.mark.parametrize("spec", SPECS)
+KEYS = [3, -8, 11, 0, 2**40, 7]
+
+
+def test_every_threat_has_an_example() -> None:
+    lacking = sorted(set(THREATS) - {spec.partition(":")[0] for spec in SPECS})
+    assert not lacking, f"add a spec to EXAMPLES in {__file__} for: {', '.join(lacking)}"
+    assert set(EXAMPLES) <= set(THREATS), "EXAMPLES names threats that are not registered"
+
+
+def some_images(n: int = 6, dtype: torch.dtype = torch.float32) -> Tensor:
+    images = torch.rand(n, 3, 16, 16, generator=torch.Generator().manual_seed(2), dtype=torch.float32)
+    return torch.where(images < 0.1, 0.0, torch.where(images > 0.9, 1.0, images)).to(dtype)
+
+
+def labels_for(one: Threat, model: Any, images: Tensor) -> Tensor:
+    """What the images are, or what they shall become."""
+    says = model(images).argmax(1)
+    return (says + 1) % 3 if one.targeted else says
+
+
+def check_inside(one: Threat, images: Tensor, found: Tensor) -> None:
+    assert bool(((found >= 0) & (found <= 1)).all())
+    if one.budget is None:
+        return
+    norm, eps = one.budget.norm, per_image(one.budget.eps, images).double()
+    # A pixel in [0, 1] can be placed to half a unit in the last place of 1, and so can each end of the way to it.
+    place = torch.finfo(images.dtype).eps
+    rounding = place * norm.length(torch.ones_like(images))
+    length = norm.length(found.double() - images.double())
+    assert bool((length <= eps * (1 + 2 * place) + rounding).all()), (length - eps).tolist()
+
+
+@every_threat
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_images_come_back_as_images_and_inside_the_ball(spec: str, dtype: torch.dtype) -> None:
+    one, model, images = threat(spec), Exact(), some_images(dtype=dtype)
+    labels = labels_for(one, model, images)
+    before = images.clone(), labels.clone()
+    found = one(model, images, labels, KEYS)
+    assert (found.shape, found.dtype, found.device) == (images.shape, images.dtype, images.device)
+    assert not found.requires_grad
+    assert torch.equal(images, before[0])
+    assert torch.equal(labels, before[1])
+    if dtype is not torch.bfloat16:  # whose own rounding of eps is coarser than any tolerance
+        check_inside(one, images, found)
+
+
+@every_threat
+def test_images_that_want_a_gradient_are_welcome_and_get_none(spec: str) -> None:
+    one, model, images = threat(spec), Exact(), some_images()
+    labels = labels_for(one, model, images)
+    wanted = one(model, images, labels, KEYS)
+    tracked = images.clone().requires_grad_()
+    found = one(model, tracked, labels, KEYS)
+    assert torch.equal(found.detach(), wanted)
+    assert tracked.grad is None
+
+
+@every_threat
+@pytest.mark.parametrize("n", [0, 1])
+def test_no_image_and_one_image(spec: str, n: int) -> None:
+    one, model, images = threat(spec), Exact(2), some_images(n)  # two classes, the fewest there are
+    found = one(model, images, torch.zeros(n, dtype=torch.long))
+    assert found.shape == images.shape
+    check_inside(one, images, found)
+
+
+@every_threat
+def test_an_image_meets_the_same_whatever_its_batch(spec: str) -> None:
+    one, model, images = threat(spec), Exact(), some_images()
+    labels = labels_for(one, model, images)
+    together = one(model, images, labels, KEYS)
+    for rows in ([5, 4, 3, 2, 1, 0], [2, 0], [5, 1, 3], *([i] for i in range(6))):
+        found = one(model, images[rows], labels[rows], [KEYS[i] for i in rows])
+        assert torch.equal(found, together[rows]), rows
+    assert torch.equal(one(model, images, labels, torch.tensor(KEYS)), together)
+
+
+@every_threat
+def test_without_keys_the_place_in_the_batch_is_the_key(spec: str) -> None:
+    one, model, images = threat(spec), Exact(), some_images()
+    labels = labels_for(one, model, images)
+    assert torch.equal(one(model, images, labels), one(model, images, labels, range(6)))
+
+
+@every_threat
+def test_the_spec_makes_the_threat_again(spec: str) -> None:
+    one = threat(spec)
+    assert threat(one.spec) == one
+    assert threat(one) is one
+
+
+class Net(nn.Module):
+    """Everything that could be disturbed: batch norm, dropout, a frozen parameter, gradients in progress."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5))
+        self.head = nn.Conv2d(4, 3, 1)
+        self.head.weight.requires_grad_(False)
+        self.features[0].weight.grad = torch.ones_like(self.features[0].weight)
+        self.eval()
+        self.features[3].train()  # a mixed mode, as somebody may have set it
+        self.features[3].p = 0.0
+        self.calls, self.fails_at = 0, 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls == self.fails_at:
+            raise KeyboardInterrupt
+        return self.head(self.features(images)).mean((2, 3))
+
+
+def state_of(model: nn.Module) -> dict[str, Any]:
+    return {
+        "tensors": {name: value.clone() for name, value in model.state_dict().items()},
+        "wants": [p.requires_grad for p in model.parameters()],
+        "gradients": [None if p.grad is None else p.grad.clone() for p in model.parameters()],
+        "mode": [module.training for module in model.modules()],
+        "hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()],
+        "enabled": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+    }
+
+
+def check_same(one: Any, other: Any) -> None:
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@every_threat
+@pytest.mark.parametrize("fails_at", [0, 1, 3])
+def test_the_model_is_left_as_it_was_even_when_interrupted(spec: str, fails_at: int) -> None:
+    one, model, images = threat(spec), Net(), some_images()
+    labels = labels_for(one, model, images)
+    before = state_of(model)
+    model.calls, model.fails_at = 0, fails_at
+    interrupted = False
+    try:
+        one(model, images, labels, KEYS)
+    except KeyboardInterrupt:
+        interrupted = True
+    assert interrupted == (0 < fails_at <= model.calls)
+    check_same(state_of(model), before)
+
+
+@every_threat
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_the_callers_gradient_mode_changes_nothing(
+    spec: str, context: Callable[[], AbstractContextManager[None]]
+) -> None:
+    one, model, images = threat(spec), Net(), some_images()
+    labels = labels_for(one, model, images)
+    wanted = one(model, images, labels, KEYS)
+    with context():
+        mode = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        found = one(model, images, labels, KEYS)
+        made_inside = one(model, images.clone(), labels.clone(), KEYS)
+        assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == mode
+    assert torch.equal(found, wanted)
+    assert torch.equal(made_inside, wanted)
+
+
+def seeded(spec: str, seed: int) -> Threat:
+    name, _, rest = spec.partition(":")
+    kept = [part for part in rest.split(",") if part and not part.startswith("seed=")]
+    return threat(f"{name}:{','.join([*kept, f'seed={seed}'])}")
+
+
+@every_threat
+def test_the_seed_is_what_changes_what_is_drawn(spec: str) -> None:
+    if "seed" not in {p.name for p in parameters(type(threat(spec)))} or "random_start=false" in spec:
+        pytest.skip("draws nothing")
+    one, other, again = seeded(spec, 0), seeded(spec, 1), seeded(spec, 0)
+    model, images = Exact(), some_images()
+    labels = labels_for(one, model, images)
+    found = one(model, images, labels, KEYS)
+    assert torch.equal(again(model, images, labels, KEYS), found)
+    assert not torch.equal(other(model, images, labels, KEYS), found)
+
+
+@pytest.fixture
+def masks() -> Tensor:
+    """Labels of pixels, in which a row, a corner and a whole image are ignored."""
+    labels = ExactPixels()(some_images()).argmax(1)  # (N, H, W)
+    labels[:, 5] = IGNORE
+    labels[2, :8, :8] = IGNORE
+    labels[4] = IGNORE
+    return labels
+
+
+@every_threat
+def test_segmentation(spec: str, masks: Tensor) -> None:
+    one, model, images = threat(spec), ExactPixels(), some_images()
+    labels = torch.where(masks == IGNORE, IGNORE, (masks + 1) % 3) if one.targeted else masks
+    before = labels.clone()
+    found = one(model, images, labels, KEYS)
+    assert found.shape == images.shape
+    assert torch.equal(labels, before)
+    check_inside(one, images, found)
+    for rows in ([3, 1], [0]):
+        assert torch.equal(one(model, images[rows], labels[rows], [KEYS[i] for i in rows]), found[rows])
+
+
+@every_threat
+def test_what_is_in_an_ignored_pixel_matters_to_no_other(spec: str, masks: Tensor) -> None:
+    one, images = threat(spec), some_images()
+    if one.kind != "attack":
+        pytest.skip("looks at no label")
+    labels = torch.where(masks == IGNORE, IGNORE, (masks + 1) % 3) if one.targeted else masks
+
+    class Loud(ExactPixels):
+        """Says with all its might something else of the pixels that are ignored."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits = super().forward(images)
+            ignored = (masks[: len(images)] == IGNORE)[:, None]
+            return torch.where(ignored, -100 * logits.square() * images.mean(1, keepdim=True), logits)
+
+    kept = copy.copy(one)
+    if hasattr(one, "early_stop"):  # so that the batch stays whole, which Loud counts on
+        object.__setattr__(kept, "early_stop", False)
+    quiet, loud = (kept(model, images, labels, KEYS) for model in (ExactPixels(), Loud()))
+    assert torch.equal(quiet, loud)
+
+
+def test_pgd_leaves_ignored_pixels_alone(masks: Tensor) -> None:
+    images = some_images()
+    found = threat("pgd:eps=8/255,steps=3,random_start=false,early_stop=false")(ExactPixels(), images, masks)
+    moved = (found != images).any(1)
+    assert not bool(moved[masks == IGNORE].any())
+    assert bool(moved[masks != IGNORE].any())
+
+
+@every_threat
+def test_a_model_may_be_any_function(spec: str) -> None:
+    one, model, images = threat(spec), Exact(), some_images()
+    labels = labels_for(one, model, images)
+    assert torch.equal(one(model.forward, images, labels, KEYS), one(model, images, labels, KEYS))

@@ -1,0 +1,98 @@
+"""What the tests of threats compare with: slow, plain and independent of the code under test."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linprog
+from torch import Tensor, nn
+
+Array = NDArray[np.float64]
+
+
+def length(norm: str, delta: Array) -> float:
+    return float(np.linalg.norm(delta.ravel(), {"inf": np.inf, "2": 2, "1": 1}[norm]))
+
+
+def projected(norm: str, delta: Array, eps: float, low: Array, high: Array) -> Array:
+    """The nearest point of ball and box: the multiplier of the ball, by bisection in float64."""
+    if norm == "inf":
+        return np.clip(delta, np.maximum(low, -eps), np.minimum(high, eps))
+
+    def at(multiplier: float) -> Array:
+        if norm == "2":
+            return np.clip(delta / (1 + multiplier), low, high)
+        return np.clip(np.sign(delta) * np.maximum(np.abs(delta) - multiplier, 0), low, high)
+
+    if length(norm, at(0.0)) <= eps:
+        return at(0.0)
+    inside, outside = 1.0, 0.0
+    while length(norm, at(inside)) > eps and inside < 1e60:
+        inside *= 2
+    for _ in range(200):
+        middle = (inside + outside) / 2
+        if length(norm, at(middle)) > eps:
+            outside = middle
+        else:
+            inside = middle
+    return at(inside)
+
+
+def highest(norm: str, weight: Array, eps: float, low: Array, high: Array) -> float:
+    """The largest value of the linear function `weight` on ball and box."""
+    weight, low, high = weight.ravel(), low.ravel(), high.ravel()
+    if norm == "2":  # the optimality conditions: clip(s * weight) with the largest s that the ball allows
+        inside, outside = 0.0, 1e12
+        if length(norm, np.clip(outside * weight, low, high)) <= eps:
+            inside = outside
+        for _ in range(200):
+            middle = (inside + outside) / 2
+            if length(norm, np.clip(middle * weight, low, high)) > eps:
+                outside = middle
+            else:
+                inside = middle
+        return float(weight @ np.clip(inside * weight, low, high))
+    if norm == "inf":
+        bounds = list(zip(np.maximum(low, -eps), np.minimum(high, eps), strict=True))
+        return -float(linprog(-weight, bounds=bounds).fun)
+    # |delta| summed: delta is a positive part less a negative one.
+    parts = [(0, h) for h in high] + [(0, -s) for s in low]
+    within = np.ones((1, 2 * len(weight)))
+    return -float(linprog(np.concatenate([-weight, weight]), A_ub=within, b_ub=[eps], bounds=parts).fun)
+
+
+class Linear(nn.Module):
+    """Logits W x + b."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)  # (K, D)
+        self.bias = nn.Parameter(torch.zeros(len(weight)) if bias is None else bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1) @ self.weight.to(images.dtype).T + self.bias.to(images.dtype)
+
+
+class Exact(nn.Module):
+    """A curved classifier of elementwise arithmetic alone, so that an image's logits do not know their batch."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = images.flatten(1)
+        columns = []
+        for k in range(self.classes):
+            a, b, c, d = (x[:, (5 * k + step) % x.shape[1]] for step in (0, 1, 2, 7))
+            columns.append((a - 0.4) * (b + 0.3) * 4 - c * c + d * (0.5 + k / 8))
+        return torch.stack(columns, 1)  # (N, K)
+
+
+class ExactPixels(nn.Module):
+    """The same for segmentation: a pixel's logits depend on that pixel alone."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        red, green, blue = images.unbind(1)
+        return torch.stack([red * green * 3, green - blue * blue, blue + 0.3 - red * red], 1)  # (N, K, H, W)
