@@ -36,7 +36,8 @@ def test_a_declaration_by_somebody_else_is_completed() -> None:
         "import torch\n"
         "other = torch.library.Library('torchvision', 'DEF')\n"
         "other.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
-        "torch.ops.load_library = open  # no compiled operators\n"
+        "def refuse(path):\n    raise OSError\n"
+        "torch.ops.load_library = refuse\n"
         "from vallum.torchvision_shim import ensure_torchvision\n"
         "ensure_torchvision()\nprint(hasattr(torch.ops.torchvision, 'qnms'))"
     )

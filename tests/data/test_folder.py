@@ -50,6 +50,7 @@ def test_pairs_of_images_and_masks(pairs: Path) -> None:
     batch = data.batch([0, 1])
     assert (data.task, data.classes) == (Task.SEGMENT, ("0", "1", "2"))
     assert batch.images.shape == (2, 3, 8, 6)
+    assert data.spec == f"folder:{pairs}?classes=3"  # counted once
     assert torch.equal(batch.labels[1], torch.from_numpy(np.array(Image.open(pairs / "masks" / "b.png"))).long())
     assert data.read(1)[1].unique().tolist() == [0, 2, 255]
 

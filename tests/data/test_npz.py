@@ -97,7 +97,7 @@ def test_a_copy_that_does_not_fit_the_disk(tmp_path: Path, monkeypatch: pytest.M
         ({"images": IMAGES}, "has no labels"),
         ({"images": IMAGES, "labels": LABELS[:4]}, r"labels of .* have shape \(4,\).*give each image one label"),
         ({"images": IMAGES, "masks": MASKS[:4]}, "5 images and 4 masks"),
-        ({"images": IMAGES, "labels": LABELS / 2}, "convert them to integers"),
+        ({"images": IMAGES, "labels": LABELS / 2}, "one whole number, the class"),
         ({"images": IMAGES.astype(np.float64), "labels": LABELS}, "divide them by 255"),
         ({"images": IMAGES.astype(np.int64), "labels": LABELS}, "images / 255"),
         ({"images": IMAGES[0, 0], "labels": LABELS[:0]}, r"\(N, H, W, C\) or \(N, C, H, W\)"),

@@ -20,6 +20,9 @@ from vallum.specs import Source
 
 WORLD = Signs(n=200)
 REFERENCE = WORLD.batch(range(200))
+GOLDEN_SUMS = [336391, 282208, 455311, 194650]
+GOLDEN_WEIGHTED = [41412381, 35238471, 55948712, 24359263]
+GOLDEN_LABELS = [23, 9, 37, 25, 27, 5, 30, 24]
 
 
 @settings(max_examples=25, deadline=None)

@@ -78,13 +78,21 @@ def test_options_go_to_the_constructor_as_what_they_are(monkeypatch: pytest.Monk
         def __init__(self, root: str, year: str = "2012", **rest: object) -> None:
             super().__init__(root, **rest)
 
+    class Sets(Named):
+        def __init__(self, root: str, image_set: str = "train") -> None:
+            seen.update(image_set=image_set)
+
+    monkeypatch.setattr(datasets, "Sets", Sets, raising=False)
     monkeypatch.setattr(datasets, "Named", Named, raising=False)
     monkeypatch.setattr(datasets, "Passing", Passing, raising=False)
-    monkeypatch.setattr(datasets, "__all__", (*datasets.__all__, "Named", "Passing"))
+    monkeypatch.setattr(datasets, "__all__", (*datasets.__all__, "Named", "Passing", "Sets"))
     assert load_data("torchvision:Named?fold=3&fine=false").classes == ("cat", "dog")
     assert seen == {"root": "data", "split": "test", "fold": 3, "fine": False, "download": False}
     load_data("torchvision:Passing?split=train&year=2007&fold=1&download=true&root=here")
     assert seen == {"root": "here", "split": "train", "fold": 1, "fine": True, "download": True}
+    for text, image_set in (("torchvision:Sets", "val"), ("torchvision:Sets?split=trainval", "trainval")):
+        load_data(text)
+        assert seen["image_set"] == image_set
     for text, message in (
         ("torchvision:Named?split=valid", "Unknown value 'valid'"),
         ("torchvision:Named?fold=x", "a whole number"),

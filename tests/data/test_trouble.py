@@ -106,6 +106,14 @@ def test_a_wrong_mask_is_named_with_its_remedy_or_its_picture_left_out(pairs: Pa
     assert len(load_data(pairs, on_error="skip").classes) == (8 if trouble == "label outside the classes" else 3)
 
 
+def test_several_troubles_are_counted(pairs: Path) -> None:
+    for name in "ab":
+        (pairs / "masks" / f"{name}.png").unlink()
+    (pairs / "masks" / "c.png").write_bytes(png())
+    with pytest.raises(BrokenImageError, match=r"images/a\.png has no mask \(and 1 more\): a mask of the same name"):
+        load_data(pairs)
+
+
 def test_an_empty_class_folder(photos: Path) -> None:
     (photos / "bird").mkdir()
     with pytest.raises(BrokenImageError, match=r"bird holds no pictures.*delete it, or name all the classes"):

@@ -37,8 +37,6 @@ class Arrays(Pictures):
             )
         if masks and targets[0] != pictures[0]:
             raise UserError(f"{where} has {pictures[0]} images and {targets[0]} masks", "one mask for each image")
-        if np.dtype(str(labels.dtype).removeprefix("torch.")).kind not in "iub":
-            raise UserError(f"the labels of {where} are {labels.dtype}", "whole numbers", "convert them to integers")
         self.images, self.labels, self.source = images, labels, where
         super().__init__(Task.SEGMENT if masks else Task.CLASSIFY, classes or (), request)
         if not self.classes:

@@ -1,7 +1,7 @@
 """From whatever holds a picture or a mask (a file's bytes, a Pillow image, an array, a tensor) to planes of numbers.
 
-A plane is one channel as a Pillow image: "L" for 8 bits, "F" for floats in [0, 1]. Every picture takes the same road
-from there, so that an 8-bit picture is resized exactly as the usual loaders resize it.
+A plane is a Pillow image: one "RGB" or "L" for 8 bits, or an "F" in [0, 1] for each channel of anything else. Every
+picture takes the same road from there, so that an 8-bit picture is resized exactly as the usual loaders resize it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def open_picture(content: bytes, where: str) -> Image.Image:
 
 
 def as_planes(picture: Any, where: str) -> Planes:
-    """One plane for grey, three for colour; an array's channels as they are. Transparency is dropped, colours kept.
+    """A picture in grey or colour; an array's channels as they are. Transparency is dropped, colours kept.
 
     torchvision's and timm's loaders drop it too: a model sees the picture that it saw in training.
     """
@@ -66,7 +66,8 @@ def as_planes(picture: Any, where: str) -> Planes:
 
 def as_tensor(planes: Planes, channels: int | None) -> Tensor:
     """(C, H, W) float32 in [0, 1]; with `channels`, grey is repeated, and colour weighed into grey."""
-    image = torch.stack([torch.from_numpy(np.array(plane)) for plane in planes])  # (C, H, W)
+    array = np.concatenate([np.atleast_3d(np.asarray(plane)) for plane in planes], 2)  # (H, W, C)
+    image = torch.from_numpy(array).permute(2, 0, 1).contiguous()  # (C, H, W)
     image = image.float() / 255 if image.dtype == torch.uint8 else image.clamp(0, 1)  # bicubic overshoots
     if channels == 3 and len(image) == 1:
         return image.repeat(3, 1, 1)
@@ -113,7 +114,7 @@ def _planes_of_picture(picture: Image.Image, where: str) -> Planes:
         return _planes_of_array(numbers if picture.mode == "F" else numbers.astype(np.uint16), (2, 0), where)
     if picture.mode in ("1", "L", "LA", "La"):
         return [picture.convert("L")]
-    return list(picture.convert("RGB").split())
+    return [picture.convert("RGB")]
 
 
 def _planes_of_array(array: np.ndarray, axes: tuple[int, int], where: str) -> Planes:
@@ -141,6 +142,8 @@ def _planes_of_array(array: np.ndarray, axes: tuple[int, int], where: str) -> Pl
         raise BrokenImageError(
             f"{where} is {channels.dtype}", "uint8 in 0..255, or floats in [0, 1]", "convert it, as in images / 255"
         )
+    if channels.dtype == np.uint8 and channels.shape[2] == 3:
+        return [Image.fromarray(np.ascontiguousarray(channels))]
     return [Image.fromarray(np.ascontiguousarray(channels[..., c])) for c in range(channels.shape[2])]
 
 

@@ -30,7 +30,9 @@ class Files(Pictures):
         super().__init__(task, classes, request)
         self.storage, self.names, self.problems = storage, list(names), dict(problems)
         if self.problems and self.on_error == "stop":
-            raise next(iter(self.problems.values()))
+            first, *others = self.problems.values()
+            more = f" (and {len(others)} more)" if others else ""
+            raise BrokenImageError(f"{first.wrong}{more}", first.expected, first.remedy)
         if not self.names:
             raise UserError(
                 f"{storage.path} holds no pictures", "PNG, JPEG, WebP, BMP, PPM or TIFF files", "check the path"

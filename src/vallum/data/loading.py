@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def load_data(
     elif isinstance(source, str | os.PathLike):
         found, request = _parsed(source, request)
         data = DATA_SOURCES[found.scheme](found, request)
-        data.spec = request.spec(found)
+        numbered = data.classes == tuple(map(str, range(len(data.classes))))  # said in the spec, nobody counts again
+        data.spec = (replace(request, classes=data.classes) if numbered else request).spec(found)
     else:
         data = from_object(source, request)
     return _as_asked(data, request)

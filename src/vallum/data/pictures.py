@@ -118,7 +118,8 @@ def hashed(*parts: str | bytes) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         content = part.encode() if isinstance(part, str) else part
-        digest.update(len(content).to_bytes(8, "little") + content)  # with lengths, no two lists of parts collide
+        digest.update(len(content).to_bytes(8, "little"))  # so that no two lists of parts look alike
+        digest.update(content)
     return digest.digest()
 
 

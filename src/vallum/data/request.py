@@ -41,8 +41,7 @@ class Request:
         if self.task is not None:
             said["task"] = self.task
         if self.classes is not None:
-            alone = len(self.classes) == 1 and self.classes[0].isdecimal()  # "3" would read as three classes
-            said["classes"] = f"{self.classes[0]}," if alone else ",".join(map(_quoted_class, self.classes))
+            said["classes"] = _written(self.classes)
         if self.size is not None:
             said["size"] = str(self.size[0]) if self.size[0] == self.size[1] else f"{self.size[0]}x{self.size[1]}"
         if self.channels is not None:
@@ -110,6 +109,14 @@ def read_on_error(text: str) -> Literal["stop", "skip"]:
 
 def read_channels(text: str) -> Literal[1, 3]:
     return read_value(text, Literal[1, 3], "channels")
+
+
+def _written(classes: tuple[str, ...]) -> str:
+    if classes == tuple(map(str, range(len(classes)))):
+        return str(len(classes))
+    if len(classes) == 1 and classes[0].isdecimal():  # "3" would read as three classes
+        return f"{classes[0]},"
+    return ",".join(map(_quoted_class, classes))
 
 
 def _quoted_class(name: str) -> str:

@@ -18,13 +18,13 @@ from vallum.data import load_data
 from vallum.data.data import Data
 from vallum.defences.base import surfaces_of
 from vallum.errors import UserError
-from vallum.evaluation.environment import environment
 from vallum.evaluation.plan import Plan, PlannedModel, PlannedThreat
 from vallum.evaluation.progress import Progress
 from vallum.evaluation.run import Run
 from vallum.evaluation.store import Store
 from vallum.evaluation.workers import Job, here, in_processes, on_ray
 from vallum.images import check_images
+from vallum.machine import command, machine
 from vallum.models import check_model, load_model, weights_fingerprint
 from vallum.models.model import Model
 from vallum.threats import Threat, threat
@@ -88,7 +88,9 @@ def evaluate(
         else:
             in_processes(job, todo, bar.done, workers)
     run = Run(store.folder)
-    run.conclude(environment(time.time() - started, workers, notes))
+    took = {"workers": workers, "seconds": round(time.time() - started, 1)}
+    finished = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    run.conclude({"command": command(), **machine(), **took, "finished": finished, "notes": notes})
     return run
 
 

@@ -64,11 +64,11 @@ def _arguments(source: Source, takes: dict[str, inspect.Parameter]) -> dict[str,
         arguments["root"] = said.pop("root", "data")
     if "split" in takes and takes["split"].default is not inspect.Parameter.empty:
         said.setdefault("split", "val" if source.rest in _VAL_FOR_TEST else "test")
+    elif "split" not in takes and "image_set" in takes:
+        said.setdefault("image_set", said.pop("split", "val"))
     elif "split" not in takes and "split" in said:
         split = said.pop("split")
-        if "image_set" in takes:
-            said.setdefault("image_set", split)
-        elif "train" in takes and split in ("train", "test"):
+        if "train" in takes and split in ("train", "test"):
             said.setdefault("train", str(split == "train"))
         else:
             expected = "train or test" if "train" in takes else "it has only one"

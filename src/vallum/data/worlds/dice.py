@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 
-def mix(one: Tensor | float, other: Tensor | float, amount: Tensor | float) -> Tensor:
+def mix(one: Tensor | float, other: Tensor | float, amount: Tensor) -> Tensor:
     """`one` where `amount` is 0, `other` where it is 1."""
     return one + (other - one) * amount
 
@@ -49,14 +49,12 @@ class Dice:
 
 
 def smooth_noise(corners: Sequence[Tensor], weights: Sequence[float], size: int) -> Tensor:
-    """Value noise (N, F, size, size) in [0, 1]: octaves of random corners (N, F, cells + 1, cells + 1), interpolated."""
-    total: Tensor | None = None
+    """Value noise (N, F, size, size) in [0, 1] between random corners: an octave is (N, F, cells + 1, cells + 1)."""
+    total = torch.zeros(())
     for octave, weight in zip(corners, weights, strict=True):
         low, high, amount = _between_corners(octave.shape[-1], size)
         rows = mix(octave[:, :, low], octave[:, :, high], amount[:, None])  # (N, F, size, cells + 1)
-        field = mix(rows[..., low], rows[..., high], amount) * weight
-        total = field if total is None else total + field
-    assert total is not None
+        total = total + mix(rows[..., low], rows[..., high], amount) * weight
     return total
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -93,7 +94,7 @@ def _on_ellipse(x: float, y: float, width: float, height: float, degrees: float)
 def _to_edges(points: Sequence[Point], px: np.ndarray, py: np.ndarray) -> np.ndarray:
     """Distance to the nearest piece of the line through `points`."""
     nearest = np.full(px.shape, np.inf)
-    for (ax, ay), (bx, by) in zip(points, points[1:], strict=False):
+    for (ax, ay), (bx, by) in itertools.pairwise(points):
         dx, dy = bx - ax, by - ay
         along = ((px - ax) * dx + (py - ay) * dy) / max(dx * dx + dy * dy, 1e-12)
         along = np.clip(along, 0.0, 1.0)

@@ -9,7 +9,6 @@ from vallum.data.worlds.shapes import (
     arrowhead,
     box,
     disc,
-    mirrored,
     placed,
     polygon,
     stroke,
@@ -37,12 +36,12 @@ CHARACTERS: dict[str, list[list[Point]]] = {
 def text(words: str, width: float, height: float, gap: float, thickness: float) -> Shape:
     """`words` centred at the origin; `width` is that of one character, before the thickness of its lines."""
     left = -(len(words) * width + (len(words) - 1) * gap) / 2
-    lines: list[Shape] = []
-    for place, letter in enumerate(words):
-        start = left + place * (width + gap)
-        for points in CHARACTERS[letter]:
-            lines.append(stroke([(start + x * width, (y - 0.5) * height) for x, y in points], thickness))
-    return union(*lines)
+    lines = [
+        [(left + place * (width + gap) + x * width, (y - 0.5) * height) for x, y in points]
+        for place, letter in enumerate(words)
+        for points in CHARACTERS[letter]
+    ]
+    return union(*(stroke(points, thickness) for points in lines))
 
 
 def number(digits: str) -> Shape:
@@ -71,9 +70,7 @@ def bumps() -> Shape:
 
 def car_behind() -> Shape:
     body = polygon([(-0.8, -0.35), (0.8, -0.35), (0.8, 0.1), (0.5, 0.2), (-0.5, 0.2), (-0.8, 0.1)], 0.08)
-    cabin = without(
-        polygon([(-0.5, 0.15), (0.5, 0.15), (0.35, 0.6), (-0.35, 0.6)], 0.1), box(-0.32, 0.26, 0.32, 0.5)
-    )
+    cabin = without(polygon([(-0.5, 0.15), (0.5, 0.15), (0.35, 0.6), (-0.35, 0.6)], 0.1), box(-0.32, 0.26, 0.32, 0.5))
     return union(body, cabin, box(-0.78, -0.7, -0.42, -0.3), box(0.42, -0.7, 0.78, -0.3))
 
 
@@ -87,9 +84,7 @@ def lorry_side() -> Shape:
 
 
 def slippery() -> Shape:
-    tracks = [
-        stroke([(x, -0.95), (x - 0.2, -0.7), (x + 0.15, -0.4), (x - 0.1, -0.12)], 0.15) for x in (-0.35, 0.42)
-    ]
+    tracks = [stroke([(x, -0.95), (x - 0.2, -0.7), (x + 0.15, -0.4), (x - 0.1, -0.12)], 0.15) for x in (-0.35, 0.42)]
     return union(placed(car_behind(), 0.05, 0.5, 0.72), *tracks)
 
 
@@ -145,13 +140,12 @@ def bicycle() -> Shape:
 
 
 def snowflake() -> Shape:
-    arms: list[Shape] = []
+    parts: list[Shape] = []
     for angle in range(30, 390, 60):
         tip, fork = arc(0, 0, 1, 1, angle, angle, 1)[0], arc(0, 0, 0.55, 0.55, angle, angle, 1)[0]
-        arms.append(stroke([(0, 0), tip], 0.16))
-        for side in (-18, 18):
-            arms.append(stroke([fork, arc(0, 0, 0.92, 0.92, angle + side, angle + side, 1)[0]], 0.12))
-    return union(*arms)
+        left, right = arc(0, 0, 0.92, 0.92, angle - 18, angle + 18, 1)
+        parts += [stroke([(0, 0), tip], 0.16), stroke([left, fork, right], 0.12)]
+    return union(*parts)
 
 
 def deer() -> Shape:
@@ -205,7 +199,6 @@ def stripes(gap: float, count: int, width: float) -> Shape:
     """Diagonal bars from lower left to upper right, `gap` apart."""
     shifts = [gap * (place - (count - 1) / 2) for place in range(count)]
     return union(*(polygon(_bar(shift, width)) for shift in shifts))
-
 
 
 def _bar(shift: float, width: float) -> list[Point]:

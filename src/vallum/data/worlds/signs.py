@@ -32,7 +32,7 @@ class Signs(Data):
     >>> signs = Signs(n=100, split="train")
     >>> batch = signs.batch([5, 42])
     >>> tuple(batch.images.shape), signs.classes[batch.labels[0]]
-    ((2, 3, 32, 32), 'speed limit 30')
+    ((2, 3, 32, 32), 'turn left')
     """
 
     task = Task.CLASSIFY
@@ -62,6 +62,7 @@ class Signs(Data):
         return f"signs/{WORLD_VERSION}/{self.seed}/{self.split}/{self.size}/{index}".encode()
 
     def batch(self, indices: Sequence[int]) -> Batch:
+        indices = [int(index) for index in indices]
         self._check(indices)
         labels = self._labels(indices)
         images = torch.empty(len(indices), 3, self.size, self.size)
@@ -69,7 +70,7 @@ class Signs(Data):
         for start in range(0, len(indices), step):
             part = slice(start, start + step)
             images[part] = self._render(indices[part], labels[part])
-        return Batch(images, labels, torch.tensor(list(indices), dtype=torch.int64), [self.name(i) for i in indices])
+        return Batch(images, labels, torch.tensor(indices, dtype=torch.int64), [self.name(i) for i in indices])
 
     def _check(self, indices: Sequence[int]) -> None:
         for index in indices:

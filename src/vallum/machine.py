@@ -1,4 +1,4 @@
-"""What somebody needs to know to repeat a run, or to doubt it."""
+"""What somebody needs to know of this machine to repeat what was done on it, or to doubt it."""
 
 from __future__ import annotations
 
@@ -6,39 +6,37 @@ import os
 import platform
 import shlex
 import sys
-import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
 PACKAGES = ("vallum", "torch", "torchvision", "timm", "numpy", "scipy", "duckdb")
 
 
-def environment(seconds: float, workers: int, notes: list[str]) -> dict[str, Any]:
-    """Command, versions, hardware, time: what environment.json holds."""
+def command() -> str:
+    """The command line as one would type it again; for a script its name alone."""
+    program = Path(sys.argv[0])
+    if program.name in ("vallum", "__main__.py"):
+        return shlex.join(["vallum", *sys.argv[1:]])
+    return program.name
+
+
+def machine() -> dict[str, Any]:
+    """Versions and hardware.
+
+    >>> machine()["versions"]["vallum"]
+    '0.1.0'
+    """
+    import torch  # here, so that the command line can ask for its own name without waiting
+
     return {
-        "command": _command(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "workers": workers,
-        "seconds": round(seconds, 1),
-        "finished": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-        "notes": notes,
     }
-
-
-def _command() -> str:
-    """The command line as one would type it again; for a script its name alone."""
-    program = Path(sys.argv[0])
-    if program.name in ("vallum", "__main__.py"):
-        return shlex.join(["vallum", *sys.argv[1:]])
-    return program.name
 
 
 def _version(package: str) -> str | None:

@@ -1,0 +1,42 @@
+"""What the documents show works as shown."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCKS = [
+    pytest.param(text, id=f"{path.name}-{place}")
+    for path in DOCUMENTS
+    for place, text in enumerate(
+        re.findall(r"^```python\n(.*?)^```", path.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    )
+]
+COMMANDS = [
+    pytest.param(line, id=line[:60])
+    for path in [*DOCUMENTS, *(ROOT / "src/vallum/cli").glob("*.py")]
+    for line in re.findall(r"^ *(vallum (?:[^\\\n]|\\\n)*)$", path.read_text("utf-8"), re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_python_blocks_run(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "block", "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_are_of_the_right_form(line: str) -> None:
+    """Parsed as the shell and the command line would, without running anything."""
+    from vallum.cli import app
+
+    words = shlex.split(line.replace("\\\n", " ").split(" | ")[0].split(" > ")[0])[1:]
+    group = typer.main.get_command(app)
+    assert isinstance(group, click.Group) or hasattr(group, "commands")
+    command = group.commands[words[0]]  # type: ignore[attr-defined]
+    command.make_context(words[0], words[1:], resilient_parsing=False)
