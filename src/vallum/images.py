@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -141,6 +142,16 @@ class Draws:
         dtype: type = np.float32,
     ) -> Tensor:
         drawn: np.ndarray = np.empty((len(self), *shape), dtype)
-        for row, stream in enumerate(self.each(purpose)):
+
+        def fill(row: int, stream: np.random.Generator) -> None:
             drawn[row] = draw(stream)
+
+        streams = self.each(purpose)
+        threads = min(torch.get_num_threads(), len(self)) if drawn.size >= 2**16 else 1
+        if threads > 1:  # each image has its own stream, and NumPy draws without holding the interpreter
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(fill, range(len(self)), streams))
+        else:
+            for row, stream in enumerate(streams):
+                fill(row, stream)
         return torch.from_numpy(drawn).to(device)

@@ -24,12 +24,24 @@ EXAMPLES = {
     "salt_pepper": ["salt_pepper:amount=0.3"],
     "uniform": ["uniform:width=0.1", "uniform:snr=15"],
     "speckle": ["speckle:std=0.2", "speckle:snr=15"],
+    "equal_energy": ["equal_energy:of=(gaussian),snr=20", "equal_energy:of=(pgd:norm=2,steps=3),rms=0.05"],
     "pgd": [
         "pgd:eps=16/255,steps=3",
         "pgd:eps=0.6,norm=2,steps=3,restarts=2",
         "pgd:eps=2,norm=1,steps=3,loss=margin,early_stop=false",
         "pgd:eps=16/255,steps=3,loss=margin,targeted=true",
         "pgd:eps=1,norm=2,steps=3,random_start=false,step_size=0.5,early_stop=false",
+    ],
+    "apgd": [
+        "apgd:eps=16/255,steps=6",
+        "apgd:eps=0.6,norm=2,steps=6,restarts=2,loss=dlr",
+        "apgd:eps=2,norm=1,steps=10,loss=margin,early_stop=false",
+        "apgd:eps=16/255,steps=10,loss=margin,targeted=true,large_first=true",
+    ],
+    "apgd_targeted": [
+        "apgd_targeted:eps=16/255,steps=4",
+        "apgd_targeted:eps=0.6,norm=2,steps=4,classes=2,loss=margin,early_stop=false",
+        "apgd_targeted:eps=2,norm=1,steps=10,classes=1,restarts=2,loss=cross_entropy",
     ],
     "random_search": [
         "random_search:eps=16/255,queries=8",

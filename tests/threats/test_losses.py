@@ -105,6 +105,6 @@ def test_best_compares_losses_at_their_own_precision() -> None:
     images = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
     best = Best(images, torch.zeros(1, dtype=torch.long), targeted=False)
     logits, which = torch.tensor([[1.0, 0.0]], dtype=torch.float64), torch.tensor([0])
-    high = torch.tensor([1 / 3], dtype=torch.float64)
+    high = torch.tensor([0.7], dtype=torch.float64)  # which float32 rounds down
     assert best.offer(which, images + 1, logits, high).tolist() == [True]
     assert best.offer(which, images, logits, high - 1e-12).tolist() == [False]

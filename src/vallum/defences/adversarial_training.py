@@ -40,7 +40,7 @@ class Adversarial(Recipe):
         self._attack(1.0, 0)  # refuses what PGD refuses
 
     def step(self, model: Model, batch: Batch, context: Context) -> Losses:
-        grown = min(1.0, context.progress / self.warmup) if self.warmup else 1.0
+        grown = min(1.0, (context.step + 1) / (self.warmup * context.steps)) if self.warmup else 1.0
         attack = self._attack(grown, context.seed_of_epoch("adversarial"))
         with attack_mode(model, self.batch_norm):
             hard = attack(model, batch.images, batch.labels, batch.keys)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vallum.threats import (  # noqa: F401  (each registers itself)
+    apgd,
     clean,
     corruptions,
     energy,
@@ -11,6 +12,7 @@ from vallum.threats import (  # noqa: F401  (each registers itself)
     random_search,
     sensor,
 )
+from vallum.threats.apgd import APGD, TargetedAPGD
 from vallum.threats.base import THREATS, Budget, Threat
 from vallum.threats.clean import Clean
 from vallum.threats.compose import Compose, chain
@@ -21,6 +23,7 @@ from vallum.threats.random_search import RandomSearch
 from vallum.threats.sensor import PoissonGaussian
 
 __all__ = [
+    "APGD",
     "PGD",
     "THREATS",
     "Budget",
@@ -32,6 +35,7 @@ __all__ = [
     "RandomSearch",
     "SaltPepper",
     "Speckle",
+    "TargetedAPGD",
     "Threat",
     "Uniform",
     "realised_rms",

@@ -6,6 +6,8 @@ the image. A new loss is one function with the decorator.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 
 import torch
@@ -16,23 +18,38 @@ from vallum.errors import UserError, did_you_mean
 from vallum.images import IGNORE
 
 Loss = Callable[..., Tensor]  # (logits, labels) and perhaps options by name
+GuidedLoss = Callable[[Tensor, Tensor, Tensor], Tensor]  # (logits, labels, aims)
 LOSSES: dict[str, Loss] = {}
+GUIDED_LOSSES: dict[str, GuidedLoss] = {}
 
 
-def _loss(function: Loss) -> Loss:
-    """Register a loss that is written per image, or per pixel: logits (N, K, ...) and labels (N, ...) -> (N, ...)."""
+def averaged(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A loss that is written per image, or per pixel, (N, K, ...) -> (N, ...), as one number per image."""
 
-    def averaged(logits: Tensor, labels: Tensor, **options: float) -> Tensor:
+    @functools.wraps(function)
+    def per_image(logits: Tensor, labels: Tensor, *aims: Tensor, **options: float) -> Tensor:
         if logits.dtype in (torch.bfloat16, torch.float16):  # too coarse for the probability of a sure answer
             logits = logits.float()
         if labels.ndim == 1:
-            return function(logits, labels, **options)
+            return function(logits, labels, *aims, **options)
         valid = labels != IGNORE
-        values = function(logits, labels.where(valid, 0), **options).where(valid, 0)  # (N, H, W)
+        classes = (target.where(valid, 0) for target in (labels, *aims))
+        values = function(logits, *classes, **options).where(valid, 0)  # (N, H, W)
         return values.flatten(1).sum(1) / valid.flatten(1).sum(1).clamp_min(1)
 
-    LOSSES[function.__name__] = averaged
-    return averaged
+    return per_image
+
+
+def _loss(function: Loss) -> Loss:
+    """Register a loss that is written per image or per pixel."""
+    LOSSES[function.__name__] = averaged(function)
+    return LOSSES[function.__name__]
+
+
+def _guided(function: GuidedLoss) -> GuidedLoss:
+    """Register a loss that leads away from the label and towards another class."""
+    GUIDED_LOSSES[function.__name__.removeprefix("towards_")] = averaged(function)
+    return averaged(function)
 
 
 @_loss
@@ -49,10 +66,63 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     return others - own
 
 
+@_loss
+def dlr(logits: Tensor, labels: Tensor) -> Tensor:
+    """The margin over the distance from the first logit to the third: the same whatever the logits are scaled by.
+
+    Of two logits nothing is left once shift and scale are taken away; there it is the margin.
+    """
+    return _over(margin(logits, labels), _spread(logits, (2,)))
+
+
+@_loss
+def clipped_cross_entropy(logits: Tensor, labels: Tensor, most: float = -math.log(0.2)) -> Tensor:
+    """Cross-entropy that pays no more once the label's probability is below a fifth: no image outshouts the others."""
+    return F.cross_entropy(logits, labels, reduction="none").clamp_max(most)
+
+
+@_guided
+def towards_margin(logits: Tensor, labels: Tensor, aims: Tensor) -> Tensor:
+    """By how much the logit of the class aimed at exceeds the label's."""
+    both = logits.gather(1, torch.stack([labels, aims], 1))
+    return both[:, 1] - both[:, 0]
+
+
+@_guided
+def towards_dlr(logits: Tensor, labels: Tensor, aims: Tensor) -> Tensor:
+    """The same over the distance from the first logit to the mean of the third and the fourth, as far as there are."""
+    return _over(towards_margin(logits, labels, aims), _spread(logits, (2, 3)))
+
+
+@_guided
+def towards_cross_entropy(logits: Tensor, labels: Tensor, aims: Tensor) -> Tensor:
+    """The log-probability of the class aimed at."""
+    return -F.cross_entropy(logits, aims, reduction="none")
+
+
+def _spread(logits: Tensor, places: tuple[int, ...]) -> Tensor | None:
+    """From the highest logit to the mean of those at `places` in descending order, as far as there are any."""
+    there = [place for place in places if place < logits.shape[1]]
+    if not there:
+        return None
+    top = logits.topk(there[-1] + 1, 1)[0]
+    return top[:, 0] - sum(top[:, place] for place in there) / len(there)
+
+
+def _over(values: Tensor, spread: Tensor | None) -> Tensor:
+    return values if spread is None else values / (spread + 1e-12)
+
+
 def loss_named(name: str) -> Loss:
     if name not in LOSSES:
         raise UserError(f"no loss is called {name!r}", remedy=did_you_mean(name, LOSSES))
     return LOSSES[name]
+
+
+def guided_loss_named(name: str) -> GuidedLoss:
+    if name not in GUIDED_LOSSES:
+        raise UserError(f"no loss towards a class is called {name!r}", remedy=did_you_mean(name, GUIDED_LOSSES))
+    return GUIDED_LOSSES[name]
 
 
 def fallen(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:

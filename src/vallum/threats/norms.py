@@ -167,7 +167,42 @@ class L1:
         return _signed(above + level * _column(share), gradient)
 
 
-NORMS: dict[str, Norm] = {norm.name: norm for norm in (Linf(), L2(), L1())}
+class L0:
+    """How many values of the image differ, each colour of a pixel counted: no norm in truth, nor is its ball convex."""
+
+    name = "0"
+
+    def length(self, delta: Tensor) -> Tensor:
+        return (delta != 0).flatten(1).sum(1).double()
+
+    def project(self, delta: Tensor, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        # What a coordinate saves by being kept, at its nearest place in the box, instead of being put back to zero.
+        size, room = _sides(delta, low, high)
+        kept = torch.minimum(size, room)
+        saved = kept * (2 * size - kept)
+        return _signed(kept * (_places(saved) < eps.floor()[:, None]), delta)
+
+    def random(self, draws: Draws, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        shape = low.shape[1:]
+        order = draws.uniform(*shape, purpose="start", device=low.device).flatten(1)
+        values = draws.uniform(*shape, purpose="values", device=low.device).to(low.dtype)
+        chosen = (_places(order) < eps.floor()[:, None]).view_as(low)
+        return ((low + values * (high - low)) * chosen).clamp(low, high)
+
+    def steepest(self, gradient: Tensor, size: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        # As many coordinates as the step is long, one at least, all the way to the box: those that gain most by it.
+        move = torch.where(gradient > 0, high, torch.where(gradient < 0, low, 0))
+        gain = (gradient.double() * move).flatten(1)
+        return move * (_places(gain) < size.ceil().clamp_min(1)[:, None]).view_as(move)
+
+
+def _places(values: Tensor) -> Tensor:
+    """(N, D) the place of each value when a row is put in descending order, equals in the order they stand in."""
+    return values.argsort(1, descending=True, stable=True).argsort(1, stable=True)
+
+
+NORMS: dict[str, Norm] = {norm.name: norm for norm in (Linf(), L2(), L1())}  # convex balls
+_KNOWN: dict[str, Norm] = {**NORMS, "0": L0()}
 
 
 def norm_named(name: str | float | Norm) -> Norm:
@@ -178,6 +213,6 @@ def norm_named(name: str | float | Norm) -> Norm:
     """
     text = getattr(name, "name", None) or (f"{name:g}" if isinstance(name, int | float) else str(name))
     text = text.lower().removeprefix("l_").removeprefix("l")
-    if text not in NORMS:
-        raise UserError(f"norm={name}", f"one of {', '.join(NORMS)}")
-    return NORMS[text]
+    if text not in _KNOWN:
+        raise UserError(f"norm={name}", f"one of {', '.join(_KNOWN)}")
+    return _KNOWN[text]

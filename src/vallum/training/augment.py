@@ -30,26 +30,27 @@ def augment(batch: Batch, settings: Settings, epoch: int) -> Batch:
 
 
 def _shifted(images: Tensor, labels: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
-    """By whole pixels; what comes in is the image's own edge, in whose labels nobody is interested."""
+    """By whole pixels; what comes in is the image's own edge, whose labels nobody knows."""
     height, width = images.shape[-2:]
     down = (shares[:, 0] * height).round().long()[:, None]  # (N, 1)
     right = (shares[:, 1] * width).round().long()[:, None]
     rows, columns = torch.arange(height) + down, torch.arange(width) + right  # (N, H), (N, W)
-    y, x = rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]
-    each = torch.arange(len(images))[:, None, None]
-    moved = images[each, :, y, x].permute(0, 3, 1, 2)  # indexing gave (N, H, W, C), which convolutions like best
+    source = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
+    flat = source.view(len(images), 1, -1).expand(-1, images.shape[1], -1)  # (N, C, H * W): one gather for all
+    images = images.flatten(2).gather(2, flat).view_as(images)
     if labels.ndim > 1:
         outside = ((rows < 0) | (rows >= height))[:, :, None] | ((columns < 0) | (columns >= width))[:, None, :]
-        labels = torch.where(outside, IGNORE, labels[each, y, x])
-    return moved, labels
+        labels = labels.flatten(1).gather(1, source.flatten(1)).view_as(labels).masked_fill(outside, IGNORE)
+    return images, labels
 
 
 def _recoloured(images: Tensor, factors: Tensor) -> Tensor:
     """Brightness, contrast about middle grey, saturation: (N, 3) factors. Elementwise, so exact in any batch."""
     brightness, contrast, saturation = (f.view(-1, 1, 1, 1).to(images.dtype) for f in factors.unbind(1))
-    images = (images * brightness - 0.5) * contrast + 0.5
+    images = (images * brightness).sub_(0.5).mul_(contrast).add_(0.5)  # in place: memory is what this waits for
     if images.shape[1] == 3:
-        red, green, blue = (images[:, channel : channel + 1] * share for channel, share in enumerate(GREY))
-        grey = red + green + blue
-        images = (images - grey) * saturation + grey
-    return images.clamp(0, 1)
+        grey = images[:, :1] * GREY[0]
+        for channel in (1, 2):
+            grey += images[:, channel : channel + 1] * GREY[channel]
+        images.sub_(grey).mul_(saturation).add_(grey)
+    return images.clamp_(0, 1)

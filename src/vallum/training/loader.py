@@ -163,8 +163,10 @@ class Loader:
 
 def held_out(data: Data, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The images to train on and those to validate on, a random `share` of them that the seed alone decides."""
+    if not 0 <= share < 1:
+        raise UserError(f"validation={share:g}", "a share below 1 is needed, or data", "write validation=0.1")
     order = Draws(seed, [0], "held out").each("order")[0].permutation(len(data))
     count = round(share * len(data))
-    if count == len(data) and count:
+    if count == len(data):
         raise UserError(f"validation={share:g} of {len(data)} images leaves none to train on", remedy="lower it")
     return np.sort(order[count:]), np.sort(order[:count])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import hashlib
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from vallum.data import Data, load_data
 from vallum.defences.recipe import Recipe
 from vallum.defences.recipe import recipe as make_recipe
 from vallum.errors import UserError
+from vallum.machine import command
 from vallum.models import Model, load_model, save_model
 from vallum.training.checkpoint import FILE, read_checkpoint
 from vallum.training.loader import held_out
@@ -31,7 +33,7 @@ def train(
     recipe: str | Recipe = "plain",
     *,
     out: str | Path,
-    validation: Any = None,
+    validation: Any = 0.1,
     device: str = "auto",
     devices: int = 1,
     fresh: bool = False,
@@ -42,36 +44,38 @@ def train(
     """Train `model` on `data`, as `recipe` says; the trained model comes back, and is saved in the folder `out`.
 
     `model` and `data` are what `load_model` and `load_data` take; a model object is trained in place. Further
-    arguments are those of `Settings`. `validation` are data to watch it on, instead of a share held out. Killed and
-    called again with the same arguments it goes on from its last checkpoint, to the same weights bit for bit;
-    `fresh=True` starts over. `build` names a source of the architecture, for a model made in Python.
+    arguments are those of `Settings`. `validation` is the share of the images held out to watch it on, or data of
+    their own. Killed and called again with the same arguments it goes on from its last checkpoint, to the same
+    weights bit for bit; `fresh=True` starts over. `build` names a source of the architecture, for a model made in
+    Python.
 
         train("net:resnet", "builtin:signs?split=train&n=30000", "adversarial:eps=8/255", out="runs/robust", epochs=20)
     """
     chosen, how = make_recipe(recipe), Settings.of(**settings)
     images = data if isinstance(data, Data) else load_data(data)
-    watched = images if validation is None else validation if isinstance(validation, Data) else load_data(validation)
+    share = float(validation) if isinstance(validation, int | float) else None
+    watched = images if share is not None else validation if isinstance(validation, Data) else load_data(validation)
     network = model if isinstance(model, Model) else load_model(model, classes=images.classes)
     _check(network, images, watched)
     folder = _writable(out)
     if fresh:
         (folder / FILE).unlink(missing_ok=True)
-    indices, watch = held_out(images, how.validation, how.seed)
-    if watched is not images:
-        indices, watch = np.arange(len(images)), np.arange(len(watched))
+    indices, watch = held_out(images, share or 0.0, how.seed)
+    if share is None:
+        watch = np.arange(len(watched))
     plan = {
         **how.binding(),
         "recipe": chosen.spec,
         "model": network.build or type(network).__name__,
         "network": _layout(network),
         "data": images.fingerprint(range(len(images))),
-        "validation_data": None if watched is images else watched.fingerprint(range(len(watched))),
+        "validation": share if share is not None else watched.fingerprint(range(len(watched))),
     }
     read_checkpoint(folder, plan)  # to refuse another run's before processes start
     fabric = make_fabric(device, devices, how.precision)
     job = Job(network, images, indices, watched, watch, chosen, how, folder, plan, quiet)
     try:
-        seconds = fabric.launch(_work, job)
+        seconds = fabric.launch(functools.partial(_work, job=job))
     except torch.multiprocessing.ProcessRaisedException as error:
         raise _as_mistake(error) or error from None
     if spawns(fabric):
@@ -82,11 +86,11 @@ def train(
         network.eval()
     if fabric.is_global_zero:
         facts = {
-            "command": shlex.join(sys.argv),
+            "command": command(),
             "recipe": chosen.spec,
             "settings": dataclasses.asdict(how),
             "data": {"spec": images.spec, "fingerprint": plan["data"], "images": len(indices)},
-            "validation": {"spec": watched.spec, "fingerprint": plan["validation_data"], "images": len(watch)},
+            "validation": {"spec": watched.spec, "fingerprint_or_share": plan["validation"], "images": len(watch)},
             "seconds": round(seconds, 1),
             "device": str(fabric.device),
             "processes": fabric.world_size,
@@ -97,6 +101,8 @@ def train(
 
 def _work(fabric: Any, job: Job) -> float:
     """What each process does."""
+    if spawns(fabric):
+        job.model = copy.deepcopy(job.model)  # what came has its memory in common with the other processes
     with reproducible():
         try:
             return Worker(fabric, job).run()

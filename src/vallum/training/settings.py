@@ -34,7 +34,6 @@ class Settings:
     shift: float = parameter("random shift, as a share of the image's size", 0.125)
     flip: bool = parameter("mirror half of the images; wrong for signs and writing", False)
     colour: float = parameter("random change of brightness, contrast and saturation, as a share", 0.1)
-    validation: float = parameter("share of the images held out, unless validation data are given", 0.1)
     robust_images: int = parameter("validation images that the recipe's attack is tried on after each epoch", 256)
     seed: int = parameter("of the order of the images, their augmentation and everything else", 0)
     checkpoint_every: int = parameter("steps between checkpoints inside an epoch; 0: one per epoch", 500)
@@ -47,7 +46,7 @@ class Settings:
             self._demand(name, getattr(self, name) >= 1, "at least 1 is needed")
         for name in ("weight_decay", "shift", "colour", "checkpoint_every", "cache", "robust_images"):
             self._demand(name, getattr(self, name) >= 0, "it is not negative")
-        for name in ("average", "validation", "warmup", "shift", "colour"):
+        for name in ("average", "warmup", "shift", "colour"):
             self._demand(name, 0 <= getattr(self, name) < 1, "a share below 1 is needed")
         for name in ("lr", "clip"):
             self._demand(name, getattr(self, name) is None or getattr(self, name) > 0, "it must be positive")

@@ -6,6 +6,9 @@ histogram, emboss), each in integers as there, here for a whole batch.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -54,39 +57,49 @@ def edges(levels: Tensor, low: int = 50, high: int = 150) -> Tensor:
     weak = ridge & (size > low)
     found = weak & (size > high)
     while True:
-        touched = (F.max_pool2d(found.float(), 3, 1, 1) > 0) & weak
+        wide = F.pad(found, (1, 1, 1, 1))
+        rows = wide[:, :, :-2] | wide[:, :, 1:-1] | wide[:, :, 2:]
+        touched = (rows[..., :-2] | rows[..., 1:-1] | rows[..., 2:]) & weak
         if torch.equal(touched, found):
             return found
         found = touched
 
 
+@lru_cache(maxsize=1)
+def _lengths() -> tuple[np.ndarray, np.ndarray]:
+    """Chamfer lengths of (rows, columns) 0 .. FARTHEST, as ranks (F + 1, F + 1) among the lengths that occur (R,)."""
+    rows, columns = np.indices((FARTHEST + 1, FARTHEST + 1)).astype(np.float64)
+    # A chamfer length is the largest of four linear forms, one for each pair of neighbouring moves.
+    forms = ((1.0, KNIGHT - 2), (KNIGHT - DIAGONAL, 2 * DIAGONAL - KNIGHT))
+    lengths = np.max([one * rows + other * columns for a, b in forms for one, other in ((a, b), (b, a))], 0)
+    occurring, ranks = np.unique(lengths.clip(0, FARTHEST).astype(np.float32), return_inverse=True)
+    return ranks.reshape(lengths.shape).astype(np.uint8), occurring
+
+
 def distances(points: Tensor) -> Tensor:
     """How far the nearest of `points` (N, 1, H, W) is, at most FARTHEST, in chamfer lengths (Borgefors 1986)."""
     height, width = points.shape[2:]
-    row = torch.where(points, 0.0, float(FARTHEST))  # distance along the row, by doubling how far it has been looked
+    far = torch.full(points.shape, FARTHEST, dtype=torch.uint8, device=points.device)
+    row = far.masked_fill(points, 0)  # distance along the row, by doubling how far it has been looked
     reach = 1
     while reach <= FARTHEST:
         sides = F.pad(row, (reach, reach), value=FARTHEST)
         row = torch.minimum(row, torch.minimum(sides[..., :width], sides[..., 2 * reach :]) + reach)
         reach *= 2
-    row = F.pad(row.clamp_max(FARTHEST), (0, 0, FARTHEST, FARTHEST), value=FARTHEST)
-    # A chamfer length is the largest of four linear forms, one for each pair of neighbouring moves.
-    forms = ((1.0, KNIGHT - 2), (KNIGHT - DIAGONAL, 2 * DIAGONAL - KNIGHT))
-    nearest = row[:, :, FARTHEST : FARTHEST + height]
-    for dy in range(1, FARTHEST + 1):
-        aside = torch.minimum(
-            row[:, :, FARTHEST - dy : FARTHEST - dy + height], row[:, :, FARTHEST + dy : FARTHEST + dy + height]
-        )
-        length = torch.maximum(forms[0][0] * aside + forms[0][1] * dy, forms[0][1] * aside + forms[0][0] * dy)
-        for one, other in (forms[1], forms[1][::-1]):
-            length = torch.maximum(length, one * aside + other * dy)
-        nearest = torch.minimum(nearest, length)
-    return nearest
+    row = F.pad(row, (0, 0, FARTHEST, FARTHEST), value=FARTHEST)
+    ranks, lengths = (torch.from_numpy(made).to(points.device) for made in _lengths())
+    nearest = far.fill_(len(lengths) - 1)
+    for dy in range(FARTHEST + 1):
+        above, below = (row[:, :, start : start + height] for start in (FARTHEST - dy, FARTHEST + dy))
+        length = ranks[dy].index_select(0, torch.minimum(above, below).flatten().int())
+        nearest = torch.minimum(nearest, length.view_as(nearest))
+    return lengths.index_select(0, nearest.flatten().int()).view_as(points)
 
 
 def _box(values: Tensor) -> Tensor:
     near = _shifts(padded(values, 1, 1, 1, 1, "mirror"))
-    return torch.stack(tuple(near.values())).sum(0) / 9
+    rows = [near[-1, x] + near[0, x] + near[1, x] for x in (-1, 0, 1)]
+    return (rows[0] + rows[1] + rows[2]) / 9
 
 
 def equalised(levels: Tensor) -> Tensor:

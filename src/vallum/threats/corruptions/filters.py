@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy.fft import next_fast_len
 from torch import Tensor
 
@@ -26,6 +27,8 @@ def inside(places: np.ndarray, length: int, border: Border) -> np.ndarray:
 def padded(images: Tensor, above: int, below: int, left: int, right: int, border: Border) -> Tensor:
     """Also wider than the image itself, which torch's own padding refuses."""
     height, width = images.shape[2:]
+    if max(above, below) < height and max(left, right) < width and border != "reflect":
+        return F.pad(images, (left, right, above, below), "replicate" if border == "nearest" else "reflect")
     rows = torch.from_numpy(inside(np.arange(-above, height + below), height, border)).to(images.device)
     columns = torch.from_numpy(inside(np.arange(-left, width + right), width, border)).to(images.device)
     return images.index_select(2, rows).index_select(3, columns)

@@ -14,30 +14,33 @@ from vallum.threats.corruptions.filters import gaussian_blur
 from vallum.threats.corruptions.quantise import truncated
 
 
-def scattered(steps: Tensor, height: int, width: int, reach: int) -> Tensor:
-    """Where each pixel comes from (N, H * W), when pixels are overwritten one after the other.
+def scattered(choices: Tensor, reach: int) -> Tensor:
+    """Where each pixel of a batch comes from, (N * H * W,), when pixels are overwritten one after the other.
 
-    From the last row and column to the first, each pixel takes what stands, at that moment, `steps` (N, 2, H, W) away
-    from it, rows then columns; a frame of `reach` pixels is left alone. What a pixel takes is what its neighbour took
-    before it, if that one's turn has come, so the answer lies at the end of a chain, found for all by doubling.
+    From the last row and column to the first, each pixel takes what stands, at that moment, one of (2 * reach) ** 2
+    steps away from it: `choices` (N, H, W) numbers them by rows, from -reach to reach - 1 either way. A frame of
+    `reach` pixels is left alone. What a pixel takes is what its neighbour took before it, if that one's turn has come,
+    so the answer lies at the end of a chain, found for all at once by doubling.
     """
-    rows = torch.arange(height, device=steps.device)[:, None].expand(height, width)
-    columns = torch.arange(width, device=steps.device).expand(height, width)
-
-    def taking(y: Tensor, x: Tensor) -> Tensor:
-        return (y > reach) & (y <= height - reach) & (x > reach) & (x <= width - reach)
-
-    here = rows * width + columns  # (H, W)
-    from_row = torch.where(taking(rows, columns), rows + steps[:, 0], rows)
-    from_column = torch.where(taking(rows, columns), columns + steps[:, 1], columns)
-    source = (from_row * width + from_column).flatten(1)  # (N, H * W)
-    earlier = taking(from_row, from_column).flatten(1) & (source > here.flatten())
-    chain = torch.where(earlier, source, here.flatten())
-    while True:
-        further = chain.gather(1, chain)
-        if torch.equal(further, chain):
-            return source.gather(1, chain)
+    height, width = choices.shape[1:]
+    steps = torch.arange(-reach, reach, device=choices.device)
+    number = torch.int32 if choices.numel() < 2**31 else torch.int64  # 32 bits are looked up several times faster
+    offsets = (steps[:, None] * width + steps).flatten().to(number)
+    inner = torch.zeros(height, width, dtype=number, device=choices.device)
+    inner[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1] = 1
+    here = torch.arange(choices.numel(), dtype=number, device=choices.device)
+    offset = offsets.index_select(0, choices.flatten()).view_as(choices) * inner
+    source = here + offset.flatten()
+    chain = torch.maximum(source, here)  # pixels further on had their turn before; in the frame, chains end
+    while not torch.equal(further := chain.index_select(0, chain), chain):
         chain = further
+    return source.index_select(0, chain)
+
+
+def gathered(images: Tensor, source: Tensor) -> Tensor:
+    """Images (N, C, H, W) whose pixels come from the places `source` (N * H * W,) in the batch."""
+    planes = [images[:, c].reshape(-1).index_select(0, source).view_as(images[:, c]) for c in range(images.shape[1])]
+    return torch.stack(planes, 1)
 
 
 @THREATS.register("glass_blur", "glass")
@@ -53,10 +56,10 @@ class GlassBlur(Corruption):
 
     def alter(self, images: Tensor, draws: Draws, strength: Strength) -> Tensor:
         sigma, reach, rounds = strength[0], round(strength[1]), round(strength[2])
-        height, width = images.shape[2:]
-        flat = truncated(gaussian_blur(images, sigma)).flatten(2)  # (N, C, H * W)
+        blurred = truncated(gaussian_blur(images, sigma))
+        source: Tensor | None = None
         for turn in range(rounds):
-            steps = draws.integers(2 * reach, 2, height, width, purpose=f"round {turn}", device=images.device) - reach
-            source = scattered(steps, height, width, reach)
-            flat = flat.gather(2, source[:, None].expand_as(flat))
-        return gaussian_blur(flat.view_as(images), sigma)
+            choices = draws.integers((2 * reach) ** 2, *images.shape[2:], purpose=f"round {turn}", device=images.device)
+            taken = scattered(choices, reach)
+            source = taken if source is None else source.index_select(0, taken)
+        return gaussian_blur(blurred if source is None else gathered(blurred, source), sigma)

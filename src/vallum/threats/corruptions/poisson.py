@@ -16,29 +16,32 @@ GUIDES = 512  # where to begin in a row of the distribution, by the draw
 
 
 @lru_cache(maxsize=16)
-def _tables(scale: float, levels: int) -> tuple[np.ndarray, np.ndarray]:
-    """P(count <= k) for each level (levels, K), and the first k to try for each level and guide (levels, GUIDES)."""
-    means = np.arange(levels) * (scale / (LEVELS - 1))
+def _tables(scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """P(count <= k) for each level (LEVELS, K), and the first k to try for each level and guide (LEVELS, GUIDES)."""
+    means = np.arange(LEVELS) * (scale / (LEVELS - 1))
     # float32 draws resolve 2 ** -24, beyond which no count is ever drawn
     highest = int(distribution.isf(2.0**-26, means.max())) + 2
     below = distribution.cdf(np.arange(highest + 1), means[:, None]).astype(np.float32)
     below[:, -1] = 2.0
     starts = np.arange(GUIDES, dtype=np.float32) / GUIDES
-    first = np.stack([np.searchsorted(row, starts, side="right") for row in below])
+    first = np.stack([np.searchsorted(row, starts, side="right") for row in below]).astype(np.int32)
     return below, first
 
 
-def _count(level: Tensor, chance: Tensor, scale: float, levels: int) -> Tensor:
-    """The smallest k with chance < P(count <= k)."""
-    table, first = (torch.from_numpy(made).to(chance.device) for made in _tables(scale, levels))
-    count = first.take(level * GUIDES + (chance * GUIDES).long())
-    place = level * table.shape[1] + count
-    short = (chance >= table.take(place)).view(-1).nonzero()[:, 0]
-    place, wanted = place.view(-1), chance.reshape(-1)
+def _count(level: Tensor, chance: Tensor, scale: float) -> Tensor:
+    """The smallest k with chance < P(count <= k), both (M,)."""
+    table, first = (torch.from_numpy(made).to(chance.device) for made in _tables(scale))
+    begins = level * table.shape[1]
+    place = begins + first.view(-1).index_select(0, level * GUIDES + (chance * GUIDES).int())
+    table = table.view(-1)
+    short = (chance >= table.index_select(0, place)).nonzero()[:, 0]
+    wanted, at = chance[short], place[short]
     while len(short):
-        place[short] += 1
-        short = short[wanted[short] >= table.take(place[short])]
-    return place.view_as(level) - level * table.shape[1]
+        at = at + 1
+        place[short] = at
+        still = wanted >= table.index_select(0, at)
+        short, wanted, at = short[still], wanted[still], at[still]
+    return place - begins
 
 
 def poisson(images: Tensor, scale: float, chance: Tensor, draws: Draws) -> Tensor:
@@ -46,14 +49,14 @@ def poisson(images: Tensor, scale: float, chance: Tensor, draws: Draws) -> Tenso
 
     A value between two of eight bits is the lower one and a rest, and the counts of both add up.
     """
-    scaled = images * (LEVELS - 1)
-    level = (scaled + 1e-3).floor()
-    rest = (scaled - level).clamp_min(0) * (scale / (LEVELS - 1))
-    counts = _count(level.long(), chance, scale, LEVELS).to(images.dtype)
-    grainy = (rest > 1e-5 * scale).flatten(1).any(1)
-    if grainy.any():
+    scaled = images * (LEVELS - 1) + 1e-3
+    level = scaled.int()
+    rest = (scaled - level - 2e-3).clamp_min(0) * (scale / (LEVELS - 1))
+    counts = _count(level.view(-1), chance.reshape(-1), scale).view_as(level).to(images.dtype)
+    grainy = rest.flatten(1).amax(1) > 0
+    if bool(grainy.any()):
         some = draws.take(grainy).uniform(*images.shape[1:], purpose="rest", device=images.device)
-        counts[grainy] += _small(rest[grainy], some)
+        counts[grainy] += _small(rest[grainy] + 1e-3 * (scale / (LEVELS - 1)), some)
     return counts
 
 

@@ -9,7 +9,7 @@ from vallum.threats.corruptions.base import straight_through
 
 def rounded(values: Tensor) -> Tensor:
     """The nearest whole numbers, halves upwards."""
-    return straight_through((values + 0.5).floor(), values)
+    return straight_through((values.detach() + 0.5).floor_(), values)
 
 
 def quantised(images: Tensor) -> Tensor:
@@ -20,4 +20,5 @@ def quantised(images: Tensor) -> Tensor:
 def truncated(images: Tensor) -> Tensor:
     """As `quantised`, but towards zero, as a cast to bytes does."""
     # A value that is whole but for rounding error belongs to its own number, not to the one below.
-    return straight_through((images * 255 + 1e-3).floor(), images * 255) / 255
+    levels = images * 255
+    return straight_through((levels.detach() + 1e-3).floor_(), levels) / 255

@@ -36,13 +36,12 @@ def folded(places: Tensor, length: int) -> Tensor:
 
 def zoomed(images: Tensor, factor: float) -> Tensor:
     """The middle of the images enlarged `factor` times, corner pixels on corner pixels, cut to their size."""
-
-    def places(length: int) -> Tensor:
-        cut = math.ceil(length / factor)
-        grown = round(cut * factor)
-        first, trim = (length - cut) // 2, (grown - length) // 2
-        step = (cut - 1) / (grown - 1) if grown > 1 else 0.0
-        return (torch.arange(length, dtype=torch.float64, device=images.device) + trim) * step + first
-
-    rows, columns = torch.meshgrid(places(images.shape[2]), places(images.shape[3]), indexing="ij")
-    return sample(images, rows[None].to(images), columns[None].to(images), "mirror")
+    sizes = images.shape[2:]
+    cut = [math.ceil(length / factor) for length in sizes]
+    grown = [round(length * factor) for length in cut]
+    (top, left), (trim, aside) = (
+        [(many - few) // 2 for many, few in zip(more, fewer, strict=True)] for more, fewer in ((sizes, cut), (grown, sizes))
+    )
+    middle = images[:, :, top : top + cut[0], left : left + cut[1]]
+    large = F.interpolate(middle, size=grown, mode="bilinear", align_corners=True)
+    return large[:, :, trim : trim + sizes[0], aside : aside + sizes[1]]
