@@ -97,6 +97,13 @@ def test_these_bits_never_change() -> None:
     assert deep.integers(1000, 3, purpose="i").tolist() == [[401, 11, 583]]
 
 
+def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = Draws(0, range(40))
+    alone = draws.normal(3, 32, 32, purpose="x")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    assert torch.equal(draws.normal(3, 32, 32, purpose="x"), alone)
+
+
 def test_shapes_types_and_ranges() -> None:
     draws = Draws(0, range(4))
     assert len(draws) == 4

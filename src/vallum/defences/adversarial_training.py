@@ -21,8 +21,8 @@ from vallum.threats.pgd import PGD
 class Adversarial(Recipe):
     """Cross-entropy on adversarial images, made anew for the network of each step.
 
-    >>> Adversarial(eps=8 / 255, steps=3).spec
-    'adversarial:eps=8/255,steps=3'
+    >>> Adversarial(eps=4 / 255, steps=3).spec
+    'adversarial:eps=4/255,steps=3'
     """
 
     eps: float = parameter("radius of the attack", 8 / 255)
@@ -40,7 +40,7 @@ class Adversarial(Recipe):
         self._attack(1.0, 0)  # refuses what PGD refuses
 
     def step(self, model: Model, batch: Batch, context: Context) -> Losses:
-        grown = min(1.0, (context.step + 1) / (self.warmup * context.steps)) if self.warmup else 1.0
+        grown = min(1.0, context.progress / self.warmup) if self.warmup else 1.0
         attack = self._attack(grown, context.seed_of_epoch("adversarial"))
         with attack_mode(model, self.batch_norm):
             hard = attack(model, batch.images, batch.labels, batch.keys)

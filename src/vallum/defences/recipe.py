@@ -32,8 +32,8 @@ class Context:
 
     @property
     def progress(self) -> float:
-        """The share of the training that is done, for what grows or falls along it."""
-        return self.step / self.steps
+        """The share of the training that is done after this step, for what grows or falls along it."""
+        return (self.step + 1) / self.steps
 
     def draws(self, keys: Sequence[int] | Tensor, owner: str) -> Draws:
         """Fresh in each epoch, the same for an image whatever batch it is in."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from vallum.errors import UserError
 from vallum.models.model import Model
@@ -41,7 +41,7 @@ def save_model(model: Model, folder: str | Path, *, build: str | None = None, **
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     card = {"format": FORMAT, **facts, "weights": tensors_fingerprint(tensors), "versions": _versions(), "extra": extra}
     text = json.dumps(card, indent=2, default=str) + "\n"
-    _replace(folder / WEIGHTS, lambda path: save_file(tensors, path))
+    _replace(folder / WEIGHTS, lambda path: path.write_bytes(save(tensors)))  # save_file makes it private to its owner
     _replace(folder / CARD, lambda path: path.write_text(text, encoding="utf-8"))
     return folder
 

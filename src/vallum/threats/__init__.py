@@ -7,23 +7,30 @@ from vallum.threats import (  # noqa: F401  (each registers itself)
     clean,
     corruptions,
     energy,
+    fgsm,
+    momentum,
     noise,
     pgd,
     random_search,
     sensor,
+    square,
 )
 from vallum.threats.apgd import APGD, TargetedAPGD
 from vallum.threats.base import THREATS, Budget, Threat
 from vallum.threats.clean import Clean
 from vallum.threats.compose import Compose, chain
 from vallum.threats.energy import EqualEnergy, realised_rms, realised_snr
+from vallum.threats.fgsm import FGSM
+from vallum.threats.momentum import Momentum
 from vallum.threats.noise import Gaussian, SaltPepper, Speckle, Uniform
 from vallum.threats.pgd import PGD
 from vallum.threats.random_search import RandomSearch
 from vallum.threats.sensor import PoissonGaussian
+from vallum.threats.square import Square
 
 __all__ = [
     "APGD",
+    "FGSM",
     "PGD",
     "THREATS",
     "Budget",
@@ -31,10 +38,12 @@ __all__ = [
     "Compose",
     "EqualEnergy",
     "Gaussian",
+    "Momentum",
     "PoissonGaussian",
     "RandomSearch",
     "SaltPepper",
     "Speckle",
+    "Square",
     "TargetedAPGD",
     "Threat",
     "Uniform",

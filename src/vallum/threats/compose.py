@@ -70,12 +70,19 @@ class Compose(Threat):
         for part in self.parts:
             before = seen.count((type(part), part.seed))
             seen.append((type(part), part.seed))
-            own = dataclasses.replace(part, seed=_reseeded(part.seed, before)) if before else part  # type: ignore[type-var]
+            own = reseeded(part, _again(part.seed, before)) if before else part
             images, labels = own.with_labels(model, images, labels, keys)
         return images, labels
 
 
-def _reseeded(seed: int, occurrence: int) -> int:
+def reseeded(threat: Threat, seed: int) -> Threat:
+    """The same threat with this seed; the parts of a chain keep the distance between theirs."""
+    if isinstance(threat, Compose):
+        return Compose(tuple(reseeded(part, part.seed - threat.seed + seed) for part in threat.parts))
+    return dataclasses.replace(threat, seed=seed)  # type: ignore[type-var]
+
+
+def _again(seed: int, occurrence: int) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed} again {occurrence}".encode(), digest_size=8).digest(), "little")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from vallum.errors import UserError
 from vallum.specs import build, parameter, split_arguments
 from vallum.threats.base import THREATS, Bounded, Threat
-from vallum.threats.compose import chain
+from vallum.threats.compose import chain, reseeded
 from vallum.threats.noise import Noise
 from vallum.threats.norms import norm_named
 
@@ -113,6 +113,8 @@ class EqualEnergy(Threat):
     def __call__(
         self, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
     ) -> Tensor:
+        if len(images) == 0:
+            return images
         signal = images.detach().flatten(1).double().square().mean(1).sqrt()
         rms = torch.full_like(signal, self.rms) if self.rms is not None else signal * 10 ** (-(self.snr or 0) / 20)
         threat = self._threat(rms, images[0].numel())
@@ -132,14 +134,15 @@ class EqualEnergy(Threat):
             if "eps" in given:
                 raise UserError(f"{text!r} gives eps", "the energy decides the radius", "leave eps out")
             bounded = build(made, [*split_arguments(rest, text), ("eps", "1")], text)
-            threat: Threat = dataclasses.replace(bounded, eps=_radius(bounded.norm, rms, values))
+            radius = _radius(bounded.norm, rms, values)
+            threat: Threat = dataclasses.replace(bounded, eps=radius)  # type: ignore[type-var]
         elif isinstance(made, type) and issubclass(made, Noise):
             if {made.strength_is, "snr"} & given:
                 raise UserError(f"{text!r} gives a strength", "the energy decides it", "leave it out")
             threat = build(made, [*split_arguments(rest, text), (made.strength_is, "0")], text)
         else:
             threat = chain(text)
-        return dataclasses.replace(threat, seed=threat.seed + self.seed) if self.seed else threat  # type: ignore[type-var]
+        return reseeded(threat, threat.seed + self.seed) if self.seed else threat
 
 
 def _radius(norm: str, rms: float | Tensor, values: int) -> Any:

@@ -48,8 +48,9 @@ def _loss(function: Loss) -> Loss:
 
 def _guided(function: GuidedLoss) -> GuidedLoss:
     """Register a loss that leads away from the label and towards another class."""
-    GUIDED_LOSSES[function.__name__.removeprefix("towards_")] = averaged(function)
-    return averaged(function)
+    name = function.__name__.removeprefix("towards_")
+    GUIDED_LOSSES[name] = averaged(function)
+    return GUIDED_LOSSES[name]
 
 
 @_loss
@@ -61,9 +62,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) 
 @_loss
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """By how much the best other logit exceeds the label's: positive once the image has fallen."""
-    own = logits.gather(1, labels[:, None])[:, 0]
-    others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
-    return others - own
+    return _lead(logits, labels)
 
 
 @_loss
@@ -72,7 +71,7 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
 
     Of two logits nothing is left once shift and scale are taken away; there it is the margin.
     """
-    return _over(margin(logits, labels), _spread(logits, (2,)))
+    return _over(_lead(logits, labels), _spread(logits, (2,)))
 
 
 @_loss
@@ -84,20 +83,29 @@ def clipped_cross_entropy(logits: Tensor, labels: Tensor, most: float = -math.lo
 @_guided
 def towards_margin(logits: Tensor, labels: Tensor, aims: Tensor) -> Tensor:
     """By how much the logit of the class aimed at exceeds the label's."""
-    both = logits.gather(1, torch.stack([labels, aims], 1))
-    return both[:, 1] - both[:, 0]
+    return _lead_of(aims, logits, labels)
 
 
 @_guided
 def towards_dlr(logits: Tensor, labels: Tensor, aims: Tensor) -> Tensor:
     """The same over the distance from the first logit to the mean of the third and the fourth, as far as there are."""
-    return _over(towards_margin(logits, labels, aims), _spread(logits, (2, 3)))
+    return _over(_lead_of(aims, logits, labels), _spread(logits, (2, 3)))
 
 
 @_guided
 def towards_cross_entropy(logits: Tensor, labels: Tensor, aims: Tensor) -> Tensor:
     """The log-probability of the class aimed at."""
     return -F.cross_entropy(logits, aims, reduction="none")
+
+
+def _lead(logits: Tensor, labels: Tensor) -> Tensor:
+    own = logits.gather(1, labels[:, None])[:, 0]
+    return logits.scatter(1, labels[:, None], -torch.inf).amax(1) - own
+
+
+def _lead_of(aims: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    aimed, own = logits.gather(1, torch.stack([aims, labels], 1)).unbind(1)
+    return aimed - own
 
 
 def _spread(logits: Tensor, places: tuple[int, ...]) -> Tensor | None:

@@ -198,7 +198,7 @@ class L0:
 
 def _places(values: Tensor) -> Tensor:
     """(N, D) the place of each value when a row is put in descending order, equals in the order they stand in."""
-    return values.argsort(1, descending=True, stable=True).argsort(1, stable=True)
+    return values.argsort(dim=1, descending=True, stable=True).argsort(dim=1, stable=True)
 
 
 NORMS: dict[str, Norm] = {norm.name: norm for norm in (Linf(), L2(), L1())}  # convex balls

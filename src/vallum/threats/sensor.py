@@ -45,6 +45,8 @@ class PoissonGaussian(Threat):
     def __call__(
         self, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
     ) -> Tensor:
+        if len(images) == 0:
+            return images
         # Image by image in float64 on the CPU: were a mean to differ in its last bit, all later counts would too.
         light = [to_light(image) for image in images.detach().cpu().double().clamp(0, 1).numpy()]
         noisy = [

@@ -60,6 +60,14 @@ def sum_of(fabric: Any, tensor: Tensor) -> Tensor:
     return tensor if fabric.world_size == 1 else fabric.all_reduce(tensor.clone(), reduce_op="sum")
 
 
+def copy_from_first(fabric: Any, modules: Iterable[nn.Module]) -> None:
+    """Begin on every process with what the first one has: each may have made a network of its own at random."""
+    if fabric.world_size > 1:
+        for module in modules:
+            for tensor in module.state_dict().values():
+                torch.distributed.broadcast(tensor, src=0)
+
+
 def reduce_gradients(fabric: Any, modules: Iterable[nn.Module]) -> None:
     """Sum the gradients and average the buffers over processes, in one message per kind of number.
 

@@ -24,7 +24,7 @@ from vallum.training.checkpoint import read_checkpoint, write_checkpoint
 from vallum.training.loader import Cache, Loader, Portion
 from vallum.training.log import Log, Row
 from vallum.training.optimize import make_optimizer
-from vallum.training.processes import reduce_gradients, sum_of
+from vallum.training.processes import copy_from_first, reduce_gradients, sum_of
 from vallum.training.schedule import share
 from vallum.training.settings import Settings
 from vallum.training.validate import validate
@@ -57,11 +57,11 @@ class Worker:
         self.model = job.model.to(fabric.device)
         first = self.cache.batch(job.indices[:8].tolist()).to(fabric.device)
         check_model(self.model.eval(), first.images, first.labels, job.data.classes)
-        # Convolutions are faster with the channels last, in bf16 several times.
-        lay_out(self.model, torch.channels_last)
         torch.manual_seed(job.settings.seed)
         self.companion = job.recipe.companion(self.model, first.images).to(fabric.device)
         self.trained = (self.model, self.companion)
+        copy_from_first(fabric, self.trained)
+        lay_out(self.model, torch.channels_last)  # convolutions are faster with it
         self.optimizer = make_optimizer(self.trained, job.settings, fabric.device)
         self.average = Average(self.model, job.settings.average) if job.settings.average else None
         self.epoch, self.step_in_epoch = 0, 0

@@ -58,6 +58,8 @@ class Corruption(Threat):
     def __call__(
         self, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
     ) -> Tensor:
+        if len(images) == 0:
+            return images
         altered = self.alter(working(images), self.draws(images, keys), self.strength(images))
         return altered.clamp(0, 1).to(images.dtype)
 

@@ -44,7 +44,7 @@ def fog_by_depth(
 
     >>> near_and_far = torch.tensor([1.0, 50.0]).view(1, 1, 1, 2)
     >>> fog_by_depth(torch.zeros(1, 3, 1, 2), near_and_far, visibility=50.0, airlight=1.0)[0, 0, 0]
-    tensor([0.0581, 0.9500])
+    tensor([0.0582, 0.9500])
     """
     if not (visibility > 0 and 0 <= unevenness <= 1):
         raise UserError(f"visibility={visibility}, unevenness={unevenness}", "above 0, and between 0 and 1")

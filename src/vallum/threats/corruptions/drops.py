@@ -23,9 +23,7 @@ EMBOSS = ((-2, -1, 0), (-1, 1, 1), (0, 1, 2))
 def _shifts(wide: Tensor) -> dict[tuple[int, int], Tensor]:
     """The nine neighbours of each pixel, as views of an image with a frame of one pixel."""
     height, width = wide.shape[2] - 2, wide.shape[3] - 2
-    return {
-        (y, x): wide[:, :, 1 + y : 1 + y + height, 1 + x : 1 + x + width] for y in (-1, 0, 1) for x in (-1, 0, 1)
-    }
+    return {(y, x): wide[:, :, 1 + y : 1 + y + height, 1 + x : 1 + x + width] for y in (-1, 0, 1) for x in (-1, 0, 1)}
 
 
 def edges(levels: Tensor, low: int = 50, high: int = 150) -> Tensor:
@@ -112,7 +110,7 @@ def equalised(levels: Tensor) -> Tensor:
     base = counts.gather(1, first)
     ranks = (counts.cumsum(1) - base).clamp_min(0).float()
     spread = ranks * (255.0 / (pixels - base).clamp_min(1))
-    spread = torch.where(pixels == base, first.float(), spread).round()
+    spread = torch.where(base == pixels, first.float(), spread).round()
     return spread.gather(1, flat).view_as(levels)
 
 
@@ -121,6 +119,8 @@ def sheen(liquid: Tensor) -> Tensor:
     levels = (liquid * 255).floor().clamp(0, 255)
     far = equalised(_box(distances(edges(levels))).floor())
     near = _shifts(padded(far, 1, 1, 1, 1, "mirror"))
-    relief = sum(EMBOSS[y + 1][x + 1] * near[y, x] for y in (-1, 0, 1) for x in (-1, 0, 1))
-    light = levels * torch.as_tensor(_box(torch.as_tensor(relief).clamp(0, 255))).round()
+    relief = torch.zeros_like(far)
+    for place, shifted in near.items():
+        relief = relief + EMBOSS[place[0] + 1][place[1] + 1] * shifted
+    light = levels * _box(relief.clamp(0, 255)).round()
     return (light / light.amax((2, 3), keepdim=True).clamp_min(1)).to(liquid.dtype)

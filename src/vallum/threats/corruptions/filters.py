@@ -54,11 +54,30 @@ def gaussian_weights(sigma: float, reach: int) -> tuple[float, ...]:
 
 
 def separable(images: Tensor, weights: tuple[float, ...], border: Border) -> Tensor:
-    """The same odd kernel along rows and columns; the border is folded into the two matrices."""
+    """The same odd kernel along rows and columns of (N, C, H, W); the border is folded into the two matrices."""
     height, width = images.shape[-2:]
     across = torch.from_numpy(_band(width, weights, border)).to(images)  # (W, W)
     down = torch.from_numpy(_band(height, weights, border)).to(images)  # (H, H)
-    return down @ (images @ across.T)
+    planes, reach = images.reshape(-1, height, width), len(weights) // 2
+    lines = planes.reshape(-1, width)
+    wide = [lines[:, need] @ across[some, need].T for some, need in _strips(width, reach)]
+    planes = torch.cat(wide, 1).view_as(planes)
+    tall = [down[some, need] @ planes[:, need] for some, need in _strips(height, reach)]
+    return torch.cat(tall, 1).view_as(images)
+
+
+def _strips(length: int, reach: int) -> list[tuple[slice, slice]]:
+    """Strips of an axis, and what each needs of it under a kernel of this reach: far from it the matrices are zero."""
+    size = max(32, 2 * reach)
+    ends = [*range(size, length - size + 1, size), length]
+    starts = [0, *ends[:-1]]
+    return [
+        (
+            slice(start, end),
+            slice(max(0, min(start - reach, length - reach - 1)), min(length, max(end + reach, reach + 1))),
+        )
+        for start, end in zip(starts, ends, strict=True)
+    ]
 
 
 def gaussian_blur(images: Tensor, sigma: float, border: Border = "nearest", truncate: float = 4.0) -> Tensor:

@@ -14,7 +14,7 @@ from vallum.images import Draws
 from vallum.threats.base import THREATS
 from vallum.threats.corruptions.base import Corruption, Strength, Strengths
 
-SIDE = 512  # of a texture, whose edges fit together
+SIDE = 384  # of a texture, whose edges fit together
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,17 @@ class Ice:
     barbs: float  # how far its ribs lean away from its axis, as on a feather; 0: plain needles
     cloudy: float
 
+    @property
+    def feathers(self) -> bool:
+        return self.barbs > 0.5
+
 
 PANES = (
-    Ice((0.31, 0.58, 0.65), 0.070, 900, 3.0, 0.3, 0.6),
-    Ice((0.79, 0.80, 0.84), 0.085, 900, 4.0, 0.2, 0.45),
-    Ice((0.79, 0.80, 0.84), 0.085, 700, 5.0, 0.4, 0.45),
-    Ice((0.54, 0.60, 0.65), 0.110, 1400, 2.0, 0.7, 0.5),
-    Ice((0.44, 0.48, 0.53), 0.165, 600, 3.0, 1.0, 0.5),
+    Ice((0.31, 0.58, 0.65), 0.070, 500, 3.0, 0.3, 0.6),
+    Ice((0.79, 0.80, 0.84), 0.085, 500, 4.0, 0.2, 0.45),
+    Ice((0.79, 0.80, 0.84), 0.085, 400, 5.0, 0.4, 0.45),
+    Ice((0.54, 0.60, 0.65), 0.110, 800, 2.0, 0.7, 0.5),
+    Ice((0.44, 0.48, 0.53), 0.165, 340, 3.0, 1.0, 0.5),
 )
 
 
@@ -60,18 +64,21 @@ def pane(number: int) -> np.ndarray:
     height = np.full((SIDE, SIDE), -0.6, np.float32)
     for _ in range(ice.crystals):
         size = 11 * np.exp(0.4 * stream.standard_normal())
-        reach = int(min(size * ice.length, SIDE // 2 - 1))
-        y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
+        reach = min(size * ice.length, SIDE / 2 - 1)
         angle = stream.uniform(0, 2 * np.pi)
-        along, beside = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+        cos, sin = np.cos(angle), np.sin(angle)
+        wide, high = int(np.hypot(reach * cos, size * sin)) + 1, int(np.hypot(reach * sin, size * cos)) + 1
+        y, x = np.mgrid[-high : high + 1, -wide : wide + 1].astype(np.float32)
+        along, beside = x * cos + y * sin, y * cos - x * sin
         rim = 1 - (along / reach) ** 2 - (beside / size) ** 2
-        ribs = stream.standard_normal(4 * reach + 4).repeat(2)
-        place = along + abs(beside) * ice.barbs if ice.barbs > 0.5 else beside * 2 + along * ice.barbs * 0.1
-        rib = ribs[(place.astype(int) % len(ribs))]
-        glow = 0.5 * stream.standard_normal() + 0.7 * rib + 1.5 * np.exp(-abs(beside) / 1.5) * (ice.barbs > 0.5)
+        ribs = stream.standard_normal(4 * int(reach) + 4).astype(np.float32).repeat(2)
+        place = along + abs(beside) * ice.barbs if ice.feathers else beside * 2 + along * ice.barbs * 0.1
+        glow = 0.5 * stream.standard_normal() + 0.7 * ribs[place.astype(int) % len(ribs)]
+        if ice.feathers:
+            glow += 1.5 * np.exp(-abs(beside) / 1.5)
         covers = np.clip(rim * 2, 0, 1) * stream.uniform(0.4, 1)
         top, left = stream.integers(SIDE, size=2)
-        rows, columns = np.ix_((top + np.arange(2 * reach + 1)) % SIDE, (left + np.arange(2 * reach + 1)) % SIDE)
+        rows, columns = np.ix_((top + np.arange(2 * high + 1)) % SIDE, (left + np.arange(2 * wide + 1)) % SIDE)
         height[rows, columns] += covers * (glow - height[rows, columns])
     height = (height - height.mean()) / height.std()
     height = (1 - ice.cloudy) * height + ice.cloudy * _cloud(stream, 1.6)

@@ -78,5 +78,4 @@ class ShotNoise(Corruption):
     def alter(self, images: Tensor, draws: Draws, strength: Strength) -> Tensor:
         photons = strength[0]
         chance = draws.uniform(*images.shape[1:], purpose="noise", device=images.device)
-        levels = images.detach().clamp(0, 1)
-        return straight_through(poisson(levels, photons, chance, draws) / photons, images)
+        return straight_through(poisson(images.detach(), photons, chance, draws) / photons, images)

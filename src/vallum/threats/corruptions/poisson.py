@@ -12,6 +12,7 @@ from torch import Tensor
 from vallum.images import Draws
 
 LEVELS = 256  # images come from eight bits: their values are nearly always one of these
+ROUNDING = 1e-3  # how near to a level a value counts as that level
 GUIDES = 512  # where to begin in a row of the distribution, by the draw
 
 
@@ -49,14 +50,15 @@ def poisson(images: Tensor, scale: float, chance: Tensor, draws: Draws) -> Tenso
 
     A value between two of eight bits is the lower one and a rest, and the counts of both add up.
     """
-    scaled = images * (LEVELS - 1) + 1e-3
+    scaled = images * (LEVELS - 1) + ROUNDING
     level = scaled.int()
-    rest = (scaled - level - 2e-3).clamp_min(0) * (scale / (LEVELS - 1))
     counts = _count(level.view(-1), chance.reshape(-1), scale).view_as(level).to(images.dtype)
-    grainy = rest.flatten(1).amax(1) > 0
+    rest = scaled - level
+    grainy = rest.flatten(1).amax(1) > 2 * ROUNDING
     if bool(grainy.any()):
         some = draws.take(grainy).uniform(*images.shape[1:], purpose="rest", device=images.device)
-        counts[grainy] += _small(rest[grainy] + 1e-3 * (scale / (LEVELS - 1)), some)
+        mean = (rest[grainy] - ROUNDING).clamp_min(0) * (scale / (LEVELS - 1))
+        counts[grainy] += _small(mean, some)
     return counts
 
 

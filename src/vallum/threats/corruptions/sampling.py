@@ -36,12 +36,14 @@ def folded(places: Tensor, length: int) -> Tensor:
 
 def zoomed(images: Tensor, factor: float) -> Tensor:
     """The middle of the images enlarged `factor` times, corner pixels on corner pixels, cut to their size."""
-    sizes = images.shape[2:]
-    cut = [math.ceil(length / factor) for length in sizes]
-    grown = [round(length * factor) for length in cut]
-    (top, left), (trim, aside) = (
-        [(many - few) // 2 for many, few in zip(more, fewer, strict=True)] for more, fewer in ((sizes, cut), (grown, sizes))
-    )
-    middle = images[:, :, top : top + cut[0], left : left + cut[1]]
-    large = F.interpolate(middle, size=grown, mode="bilinear", align_corners=True)
-    return large[:, :, trim : trim + sizes[0], aside : aside + sizes[1]]
+    (top, rows, high, above), (left, columns, wide, aside) = (_zoom(length, factor) for length in images.shape[2:])
+    middle = images[:, :, top : top + rows, left : left + columns]
+    large = F.interpolate(middle, size=(high, wide), mode="bilinear", align_corners=True)
+    return large[:, :, above : above + images.shape[2], aside : aside + images.shape[3]]
+
+
+def _zoom(length: int, factor: float) -> tuple[int, int, int, int]:
+    """Where the middle of an axis begins, its length, the length that it grows to, and where to cut that."""
+    cut = math.ceil(length / factor)
+    grown = round(cut * factor)
+    return (length - cut) // 2, cut, grown, (grown - length) // 2

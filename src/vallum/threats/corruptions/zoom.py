@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vallum.images import Draws
@@ -28,9 +29,11 @@ class ZoomBlur(Corruption):
     def alter(self, images: Tensor, draws: Draws, strength: Strength) -> Tensor:
         end, distance = strength
         factors = np.arange(1, end, distance)
-        # As channels of one image, last in memory, all share the work of finding places between pixels.
-        merged = images.flatten(0, 1)[None].contiguous(memory_format=torch.channels_last)
-        total = merged.clone(memory_format=torch.channels_last)
+        # As channels of one image, last in memory, all share the work of finding places between pixels. Their number is
+        # filled up to whole vectors: a processor rounds what is left over at the end otherwise.
+        planes = images.flatten(0, 1)[None]
+        filled = F.pad(planes, (0, 0, 0, 0, 0, -planes.shape[1] % 16)).contiguous(memory_format=torch.channels_last)
+        total = filled.clone()
         for factor in factors:
-            total += zoomed(merged, float(factor))
-        return (total / (len(factors) + 1)).contiguous().view_as(images)
+            total += zoomed(filled, float(factor))
+        return (total[:, : planes.shape[1]] / (len(factors) + 1)).reshape(images.shape)

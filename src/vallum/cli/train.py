@@ -1,0 +1,145 @@
+"""`vallum train` and `vallum harden`: one training loop, without a defence and with one."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vallum.errors import UserError
+from vallum.specs import Parameter, parameters, read_value
+from vallum.training.settings import Settings
+
+
+def _takes_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """One option for each of `Settings`, so that a new setting has its option and its help at once."""
+    own = [p for p in _signature(command) if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    return _with_signature(command, [*own, *map(_option, parameters(Settings))])
+
+
+def _signature(command: Callable[..., None]) -> list[inspect.Parameter]:
+    return list(inspect.signature(command, eval_str=True).parameters.values())
+
+
+def _with_signature(command: Callable[..., None], options: list[inspect.Parameter]) -> Callable[..., None]:
+    """Both places where typer looks."""
+    command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in options}
+    return command
+
+
+def _option(setting: Parameter) -> inspect.Parameter:
+    """Numbers come as text, so that fractions as 1/255 and `none` are read as everywhere else."""
+    is_flag = setting.type is bool
+    default: Any = setting.default if is_flag else str(setting.default).lower()
+    hint = bool if is_flag else str
+    option = typer.Option(help=setting.help, metavar=None if is_flag else _metavar(setting.type))
+    name = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(setting.name, name, default=default, annotation=Annotated[hint, option])
+
+
+def _metavar(kind: Any) -> str:
+    if typing.get_origin(kind) is typing.Literal:
+        return "|".join(map(str, typing.get_args(kind)))
+    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    return {int: "INTEGER", float: "NUMBER"}[kinds[0]] + ("|none" if types.NoneType in kinds else "")
+
+
+@_takes_settings
+def train(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="The network to train: `net:resnet`, `timm:resnet18?pretrained=true`, `nets.py:build`, or a folder "
+            "that vallum saved.",
+            metavar="MODEL",
+        ),
+    ],
+    *,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the model, its checkpoints and log.csv; the same command resumes from it.")
+    ],
+    recipe: Annotated[str, typer.Option(help="What is learnt; `vallum list defences` shows all.")] = "plain",
+    data: Annotated[
+        str, typer.Option(help="`folder:PHOTOS` (a folder per class), `npz:FILE`, `builtin:signs?split=train`, ...")
+    ] = "builtin:signs?split=train",
+    validation: Annotated[
+        str, typer.Option(help="Watch the training on this share of the images, held out, or on data as `npz:val.npz`.")
+    ] = "0.1",
+    device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:1`.")] = "auto",
+    devices: Annotated[int, typer.Option(help="How many devices of this machine; torchrun decides it itself.")] = 1,
+    size: Annotated[str | None, typer.Option(help="Resize and crop images to this, as `224` or `64x192`.")] = None,
+    task: Annotated[str | None, typer.Option(help="`classify` or `segment`, where the data do not tell.")] = None,
+    mean: Annotated[str | None, typer.Option(help="Normalisation of images in [0, 1], as `0.485,0.456,0.406`.")] = None,
+    std: Annotated[str | None, typer.Option(help="As --mean.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over, whatever the folder holds.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    **settings: Any,
+) -> None:
+    """Train a model, by default without any defence.
+
+    Killed at any moment, the same command goes on from its last checkpoint to the same weights, bit for bit.
+
+    Examples:
+
+        vallum train net:resnet --data "builtin:signs?split=train&n=30000" --out runs/plain
+
+        vallum train timm:resnet18?pretrained=true --data folder:photos --size 224 --lr 0.01 --epochs 10 --out runs/a
+    """
+    import os
+
+    import torch
+
+    import vallum
+    from vallum.training.loop import train
+
+    known = {p.name: p.type for p in parameters(Settings)}
+    read: dict[str, Any] = {
+        name: value if isinstance(value, bool) else read_value(value, known[name], f"--{name.replace('_', '-')}")
+        for name, value in settings.items()
+    }
+    numbers: dict[str, Any] = {
+        name: [read_value(part, float, f"--{name}") for part in text.split(",")]
+        for name, text in (("mean", mean), ("std", std))
+        if text is not None
+    }
+    images = vallum.load_data(data, task=task, size=size)
+    try:
+        watched: Any = read_value(validation, float, "--validation")
+    except UserError:
+        watched = vallum.load_data(validation, task=task, size=size)
+    torch.manual_seed(read["seed"])  # a network that starts at random starts the same in each run
+    network = vallum.load_model(model, classes=images.classes, task=images.task, **numbers)
+    how: dict[str, Any] = {"device": device, "devices": devices, "fresh": fresh, "quiet": quiet}
+    train(network, images, recipe, out=out, validation=watched, **how, **read)
+    if not quiet and os.environ.get("RANK", "0") == "0":  # under torchrun, one speaks for all
+        typer.echo(f"\nModel: {out}\nNext:  vallum evaluate {out}")
+
+
+def harden(**given: Any) -> None:
+    """Train a model, a fresh or a trained one, with a defence.
+
+    Killed at any moment, the same command goes on from its last checkpoint to the same weights, bit for bit.
+
+    Examples:
+
+        vallum harden runs/plain --with adversarial:eps=4/255,steps=3 --lr 0.02 --epochs 10 --out runs/robust
+
+        vallum harden nets.py:build --data npz:train.npz --with adversarial:eps=0.5,norm=2 --out runs/robust
+    """
+    train(recipe=given.pop("with_"), **given)
+
+
+_WITH = Annotated[
+    str,
+    typer.Option(
+        "--with", help="The defence, as `adversarial:eps=8/255`; `vallum list defences` shows all.", metavar="DEFENCE"
+    ),
+]
+_DEFENCE = inspect.Parameter("with_", inspect.Parameter.KEYWORD_ONLY, annotation=_WITH)
+_with_signature(harden, [_DEFENCE if p.name == "recipe" else p for p in _signature(train)])

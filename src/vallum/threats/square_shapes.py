@@ -1,0 +1,123 @@
+"""What Square proposes: windows, colours, and for the norm 2 pyramids that take over the energy of other windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vallum.images import Draws
+
+SHRINKS_AT = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10000 queries: there the squares' area is halved
+AT_ONCE = 50  # queries for which an image draws together
+
+
+def side_of(area: float, progress: float, images: Tensor) -> int:
+    """The squares' side: their area is halved again and again as the queries are used up."""
+    height, width = images.shape[2:]
+    area /= 2 ** sum(10000 * progress > at for at in SHRINKS_AT)
+    return max(1, min(height, width, round((area * height * width) ** 0.5)))
+
+
+@dataclass
+class Proposals:
+    """What each image has drawn for the next AT_ONCE queries."""
+
+    places: Tensor  # (N, AT_ONCE, 5) in [0, 1): top and left of two windows, and which way a pyramid lies
+    colours: Tensor  # (N, AT_ONCE, C) of -1 and 1
+
+    @classmethod
+    def drawn(cls, draws: Draws, like: Tensor) -> Proposals:
+        places = draws.uniform(AT_ONCE, 5, purpose="places", device=like.device)
+        return cls(places, signs(draws, like, AT_ONCE, like.shape[1], purpose="colours"))
+
+    def take(self, stays: Tensor) -> Proposals:
+        return Proposals(self.places[stays], self.colours[stays])
+
+    def colour(self, query: int) -> Tensor:
+        return self.colours[:, query % AT_ONCE, :, None, None]  # (N, C, 1, 1)
+
+    def lies(self, query: int) -> Tensor:
+        return (self.places[:, query % AT_ONCE, 4] < 0.5).view(-1, 1, 1, 1)
+
+    def window(self, query: int, side: int, like: Tensor, which: int = 0) -> tuple[Tensor, Tensor]:
+        """Rows (N, H) and columns (N, W) of a square: each pixel's place in it, from 0; elsewhere below 0 or beyond."""
+        place = self.places[:, query % AT_ONCE, 2 * which : 2 * which + 2]
+        height, width = like.shape[2:]
+        top, left = (place * torch.tensor([height - side + 1, width - side + 1], device=place.device)).floor().unbind(1)
+        rows = torch.arange(height, device=place.device) - top.long()[:, None]
+        return rows, torch.arange(width, device=place.device) - left.long()[:, None]
+
+
+def signs(draws: Draws, like: Tensor, *shape: int, purpose: str) -> Tensor:
+    return (draws.integers(2, *shape, purpose=purpose, device=like.device) * 2 - 1).to(like.dtype)
+
+
+def inside(window: tuple[Tensor, Tensor], side: int) -> Tensor:
+    """(N, 1, H, W)"""
+    rows, columns = ((places >= 0) & (places < side) for places in window)
+    return (rows[:, :, None] & columns[:, None, :])[:, None]
+
+
+def stripes(draws: Draws, like: Tensor) -> Tensor:
+    """A start for the norm inf: each column of each channel all the way to one side of the ball, (N, C, 1, W)."""
+    return signs(draws, like, like.shape[1], 1, like.shape[3], purpose="stripes").expand(like.shape)
+
+
+def pyramids(draws: Draws, like: Tensor) -> Tensor:
+    """A start for the norm 2, of length 1: about five by five tiles, each with two pyramids."""
+    channels, height, width = like.shape[1:]
+    side = max(1, min(height, width) // 5)
+    down, across = height // side, width // side
+    tile = pyramid_pair(side, like)
+    wall = torch.zeros_like(like[:1, :1])
+    wall[:, :, : down * side, : across * side] = tile.repeat(down, across)
+    sign = signs(draws, like, channels, down, across, purpose="tiles")
+    sign = sign.repeat_interleave(side, 2).repeat_interleave(side, 3)  # (N, C, down * side, across * side)
+    start = torch.zeros_like(like)
+    start[:, :, : down * side, : across * side] = sign * wall[:, :, : down * side, : across * side]
+    return start / float(wall.double().square().sum().mul(channels).sqrt())
+
+
+def pyramid_pair(side: int, like: Tensor) -> Tensor:
+    """(side, side) of length 1: a pyramid above and its negative below."""
+    if side == 1:
+        return torch.ones(1, 1, dtype=like.dtype, device=like.device)
+    half = side // 2
+    both = torch.cat([_pyramid(half, side), -_pyramid(side - half, side)])
+    return (both / both.square().sum().sqrt()).to(like)
+
+
+def _pyramid(rows: int, columns: int) -> Tensor:
+    """Highest in the middle, falling with the distance from it as the squares' reciprocals add up."""
+    from_row, from_column = (torch.arange(n) - n // 2 for n in (rows, columns))
+    ring = torch.maximum(from_row.abs()[:, None], from_column.abs())
+    steps = torch.arange(max(rows, columns) // 2 + 1)
+    return ((steps >= ring[..., None]) / (steps + 1.0).double().square()).sum(-1)
+
+
+def moved_energy(proposals: Proposals, query: int, side: int, delta: Tensor, eps: Tensor) -> Tensor:
+    """One window emptied, and what it held, with what the radius leaves, given to another as a pair of pyramids."""
+    side = min(max(side | 1, 3), delta.shape[2] - (delta.shape[2] + 1) % 2, delta.shape[3] - (delta.shape[3] + 1) % 2)
+    to = proposals.window(query, side, delta)
+    into, out = inside(to, side), inside(proposals.window(query, side, delta, which=1), side)
+
+    def energy(of: Tensor) -> Tensor:
+        return of.double().square().flatten(2).sum(2)  # (N, C)
+
+    held = energy(delta * into).sqrt()
+    spare = (eps.view(-1, 1).double().square() - energy(delta).sum(1, keepdim=True)).clamp_min(0) / delta.shape[1]
+    budget = (energy(delta * (into | out)) + spare).sqrt()
+    pair = torch.where(
+        proposals.lies(query)[..., 0], pyramid_pair(side, delta).T[None], pyramid_pair(side, delta)[None]
+    )
+    rows, columns = (places.clamp(0, side - 1) for places in to)
+    shape = pair[:, None].gather(2, rows[:, None, :, None].expand(-1, 1, -1, side))  # (N, 1, H, side)
+    shape = shape.gather(3, columns[:, None, None, :].expand(-1, 1, delta.shape[2], -1)) * into  # (N, 1, H, W)
+    old = delta * into / held.clamp_min(1e-12).to(delta)[..., None, None]
+    new = shape * proposals.colour(query) + old
+    new = new * (budget / energy(new).sqrt().clamp_min(1e-12)).to(delta)[..., None, None]
+    moved = torch.where(into, new, torch.where(out, 0, delta))
+    length = energy(moved).sum(1).sqrt().clamp_min(1e-12)
+    return moved * (eps.flatten().double() / length).to(delta).view(-1, 1, 1, 1)

@@ -1,0 +1,73 @@
+"""The commands are a thin face: every setting is an option, and what they say reaches the loop."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from vallum.cli import train as commands
+from vallum.errors import UserError
+from vallum.specs import parameters
+from vallum.training import Settings
+
+DATA = "builtin:signs?n=60&split=train&size=16"
+
+
+def run(*arguments: object) -> str:
+    app = typer.Typer()
+    app.command()(commands.train)
+    app.command()(commands.harden)
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.mark.parametrize("command", ["train", "harden"])
+def test_every_setting_is_an_option_with_its_help(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    said = run(command, "--help")
+    for setting in parameters(Settings):
+        assert f"--{setting.name.replace('_', '-')} " in said
+        assert setting.help[:30] in said
+
+
+def test_train_then_harden(tmp_path: Path) -> None:
+    how = ("--epochs", 1, "--batch-size", 16, "--device", "cpu", "--data", DATA, "--quiet")
+    run("train", "net:resnet", *how, "--out", tmp_path / "plain", "--lr", "1/50", "--flip", "--average", 0.5)
+    run("harden", tmp_path / "plain", *how, "--out", tmp_path / "robust", "--with", "adversarial:eps=2/255,steps=1")
+    first, second = (
+        json.loads((tmp_path / name / "vallum.json").read_text())["extra"]["training"] for name in ("plain", "robust")
+    )
+    assert first["recipe"] == "plain"
+    assert first["settings"] | {"lr": 0.02, "flip": True, "average": 0.5} == first["settings"]
+    assert second["recipe"] == "adversarial:eps=2/255,steps=1"
+    assert second["data"]["images"] == 54
+
+
+def test_validation_is_a_share_or_data(tmp_path: Path) -> None:
+    how = ("--epochs", 1, "--device", "cpu", "--data", DATA, "--quiet")
+    run("train", "net:resnet", *how, "--out", tmp_path / "share", "--validation", "1/3")
+    run("train", "net:resnet", *how, "--out", tmp_path / "data", "--validation", "builtin:signs?n=20&size=16")
+    share, data = (
+        json.loads((tmp_path / name / "vallum.json").read_text())["extra"]["training"] for name in ("share", "data")
+    )
+    assert (share["data"]["images"], share["validation"]["images"]) == (40, 20)
+    assert (data["data"]["images"], data["validation"]["images"]) == (60, 20)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--optimizer", "adam"], "--optimizer is 'adam': one of sgd, adamw"),
+        (["--lr", "fast"], "--lr is 'fast': a number"),
+        (["--recipe", "plain:smoothing=1"], "no parameter 'smoothing'"),
+        (["--epochs", "0"], "epochs=0"),
+    ],
+)
+def test_mistakes(options: list[str], said: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=said):
+        run("train", "net:resnet", "--data", DATA, "--out", tmp_path, *options)
