@@ -9,7 +9,8 @@ RUN := OMP_NUM_THREADS=1
 demo: $(VENV)/.core
 	$(BIN)/vallum evaluate plain=builtin:signs_resnet hardened=builtin:signs_resnet_robust \
 	  --data "builtin:signs?split=test" -n 500 --out runs/demo \
-	  --threat gaussian:std=0.1 --threat salt_pepper:amount=0.05 --threat pgd:eps=4/255,steps=20
+	  --threat gaussian:std=0.1 --threat fog:3 --threat motion_blur:3 --threat jpeg_compression:3 \
+	  --threat pgd:eps=4/255,steps=20
 
 test: $(VENV)/.dev
 	$(RUN) $(BIN)/pytest -m "not slow" -n 2
@@ -19,6 +20,9 @@ test-all: $(VENV)/.dev
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
 
 examples: $(VENV)/.dev
 	$(RUN) $(BIN)/python examples/run_all.py

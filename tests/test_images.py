@@ -23,7 +23,7 @@ def all_kinds(draws: Draws, purpose: str = "test") -> list[torch.Tensor]:
     return [*made, draws.integers(1000, 2, 3, purpose=purpose)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=seeds, mine=st.lists(keys, min_size=1, max_size=6), owner=words, data=st.data())
 def test_an_image_draws_the_same_bits_in_any_batch(seed: int, mine: list[int], owner: str, data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(len(mine))))
@@ -36,7 +36,7 @@ def test_an_image_draws_the_same_bits_in_any_batch(seed: int, mine: list[int], o
             assert torch.equal(many[i : i + 1], alone)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(one=st.tuples(seeds, keys, words, words), other=st.tuples(seeds, keys, words, words))
 def test_another_seed_key_owner_or_purpose_draws_something_else(
     one: tuple[int, int, str, str], other: tuple[int, int, str, str]

@@ -62,7 +62,7 @@ def test_other_values_are_read_back_exactly(value: Any) -> None:
     assert read_value(write_value(value), kind, "x") == value
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.builds(
         Thing,
@@ -91,7 +91,7 @@ attacks = {
 shares = st.floats(0, 1)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.one_of(
         st.builds(

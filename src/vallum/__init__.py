@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vallum.evaluation import evaluate
     from vallum.models import load_model
     from vallum.threats import threat
+    from vallum.training import train
 
 # Imported when first asked for, so that `import vallum` and `vallum --help` answer at once.
 _WHERE = {
@@ -26,9 +27,10 @@ _WHERE = {
     "load_data": "vallum.data",
     "threat": "vallum.threats",
     "evaluate": "vallum.evaluation",
+    "train": "vallum.training",
     "UserError": "vallum.errors",
 }
-__all__ = ["load_model", "load_data", "threat", "evaluate", "UserError", "__version__"]
+__all__ = ["load_model", "load_data", "threat", "evaluate", "train", "UserError", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

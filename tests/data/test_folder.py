@@ -119,7 +119,7 @@ def test_what_is_no_picture_is_passed_over(photos: Path, zipped: Zipped) -> None
     ),
     size=st.sampled_from([None, 5]),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_zip_is_its_folder(tree: dict[tuple[str, str], int], size: int | None) -> None:
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)

@@ -25,7 +25,7 @@ GOLDEN_WEIGHTED = [41412381, 35238471, 55948712, 24359263]
 GOLDEN_LABELS = [23, 9, 37, 25, 27, 5, 30, 24]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 199), min_size=1, max_size=70))
 def test_an_image_is_the_same_in_any_batch(indices: list[int]) -> None:
     batch = WORLD.batch(indices)

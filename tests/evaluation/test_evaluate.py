@@ -259,3 +259,19 @@ def test_images_are_drawn_evenly_and_by_the_seed() -> None:
     assert choose(1000, 50, 0) == choose(1000, 50, 0) == sorted(set(choose(1000, 50, 0)))
     assert choose(1000, 50, 0) != choose(1000, 50, 1)
     assert set(choose(1000, 20, 0)) <= set(choose(1000, 50, 0))  # a longer run holds the shorter one
+
+
+def test_a_mask_moves_along_with_its_pixels(tmp_path: Path) -> None:
+    """Each pixel's colour is its class: a net that reads colours stays right only if masks are warped as images are."""
+    generator = torch.Generator().manual_seed(2)
+    blocks = torch.randint(3, (4, 4, 4), generator=generator)
+    masks = blocks.repeat_interleave(8, 1).repeat_interleave(8, 2)  # (4, 32, 32)
+    pictures = torch.nn.functional.one_hot(masks, 3).movedim(3, 1).float()
+    net = Wrapped(nn.Identity(), task=Task.SEGMENT, classes=3).eval()
+    run = vallum.evaluate(net, (pictures, masks), "elastic_transform:5", out=tmp_path, progress=False)
+    left = {row["threat"]: row["value"] for row in run.summary if row["metric"] == "pixel accuracy"}
+    moved = next(value for name, value in left.items() if name != "clean")
+    still = vallum.threat("elastic_transform:5")(net, pictures, masks, range(4)).argmax(1)
+    assert left["clean"] == 1
+    assert moved > 0.97
+    assert moved > float((still == masks).float().mean()) + 0.02  # without it the warp itself would count as error

@@ -71,5 +71,5 @@ def test_another_run_in_the_same_folder_is_refused(change: dict) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"models": 3}'])
 def test_a_damaged_plan_is_named(text: str) -> None:
-    with pytest.raises(UserError, match=r"plan\.json cannot be read"):
+    with pytest.raises(UserError, match=r"plan\.json is damaged"):
         Plan.from_json(text)

@@ -176,7 +176,7 @@ def test_filters_against_scipy(border: str, shape: tuple[int, int]) -> None:
         assert torch.allclose(correlate(tensor, kernel, border)[0, channel], torch.from_numpy(filtered))  # type: ignore[arg-type]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(height=st.integers(1, 12), width=st.integers(1, 12), reach=st.integers(1, 4), seed=st.integers(0, 1000))
 def test_scattering_is_what_happens_one_pixel_after_the_other(height: int, width: int, reach: int, seed: int) -> None:
     choices = torch.randint((2 * reach) ** 2, (2, height, width), generator=torch.Generator().manual_seed(seed))

@@ -59,6 +59,15 @@ EXAMPLES = {
         "square:eps=0.6,norm=2,queries=12,early_stop=false",
         "square:eps=0.6,norm=2,queries=12,loss=cross_entropy,targeted=true,area=0.1",
     ],
+    "strong": [
+        "strong:eps=16/255,effort=0.01",
+        "strong:eps=0.6,norm=2,effort=0.01",
+        "strong:eps=2,norm=1,effort=0.01,precision=bfloat16",
+        "strong:eps=16/255,effort=0.002,exhaustive=true",
+    ],
+    "ddn": ["ddn:steps=6", "ddn:steps=6,targeted=true,first_radius=0.3"],
+    "fmn": ["fmn:steps=6", "fmn:steps=6,norm=inf,targeted=true", "fmn:steps=6,norm=1", "fmn:steps=6,norm=0"],
+    "sigma_zero": ["sigma_zero:steps=6", "sigma_zero:steps=6,targeted=true"],
     "random_search": [
         "random_search:eps=16/255,queries=8",
         "random_search:eps=0.6,norm=2,queries=8,early_stop=false",
@@ -83,7 +92,7 @@ def examples(name: str) -> list[str]:
 SPECS = [spec for name in THREATS for spec in examples(name)]
 DRAW_NOTHING = {  # the seed changes nothing, for there is nothing random about them
     *("brightness", "contrast", "defocus_blur", "gaussian_blur", "jpeg_compression", "pixelate", "saturate"),
-    *("zoom_blur", "clean", "fgsm", "momentum"),  # the last two as they are in the examples
+    *("zoom_blur", "clean", "fgsm", "momentum"),  # FGSM and momentum as they are in the examples
 }
 every_threat = pytest.mark.parametrize("spec", SPECS)
 KEYS = [3, -8, 11, 0, 2**40, 7]

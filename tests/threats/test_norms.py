@@ -41,7 +41,7 @@ def random_case(n: int = 4, shape: tuple[int, ...] = (3, 6, 5), seed: int = 0) -
 
 
 @norms
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(case=cases())
 def test_projection_is_what_bisection_finds(norm: Norm, case: tuple[Tensor, Tensor, Tensor]) -> None:
     images, delta, eps = case
@@ -52,7 +52,7 @@ def test_projection_is_what_bisection_finds(norm: Norm, case: tuple[Tensor, Tens
 
 
 @norms
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(case=cases(), seed=st.integers(0, 2**32))
 def test_projection_is_feasible_idempotent_and_no_feasible_point_is_nearer(
     norm: Norm, case: tuple[Tensor, Tensor, Tensor], seed: int
@@ -111,7 +111,7 @@ def test_steepest_reaches_the_dual_norm(norm: Norm) -> None:
 
 
 @norms
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(case=cases(), seed=st.integers(0, 2**32))
 def test_no_sampled_step_is_steeper(norm: Norm, case: tuple[Tensor, Tensor, Tensor], seed: int) -> None:
     images, gradient, size = case
@@ -145,7 +145,7 @@ def test_a_flat_gradient_makes_no_step(norm: Norm) -> None:
 
 
 @norms
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(case=cases(), seed=st.integers(0, 2**32))
 def test_random_start_is_in_ball_and_box(norm: Norm, case: tuple[Tensor, Tensor, Tensor], seed: int) -> None:
     images, _, eps = case

@@ -10,38 +10,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import linprog
-from threat_oracles import Exact, Linear, highest
+from threat_oracles import EPS, SHAPE, Exact, Linear, drawn, grey_and_boxed, optimum
 from torch import Tensor, nn
 
 from vallum.errors import UserError
 from vallum.threats import PGD
 from vallum.threats.losses import fallen, margin
 
-SHAPE, EPS = (3, 6, 6), {"inf": 0.06, "2": 0.5, "1": 2.5}
 norms = pytest.mark.parametrize("norm", EPS)
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def grey_and_boxed(n: int = 8) -> dict[str, Tensor]:
-    """Images from which the box is out of reach, and images that lean against it everywhere."""
-    noise = torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(1))
-    near = torch.where(noise < 0.5, noise * 0.1, 1 - (noise - 0.5) * 0.1)
-    return {"ball": torch.full((n, *SHAPE), 0.5), "ball and box": near}
-
-
-def optimum(norm: str, model: Linear, images: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Margin of each image for the label 0, and the largest that any perturbation reaches."""
-    weight = model.weight.detach().double().numpy()
-    logits = model(images.double()).detach()
-    best = torch.full((len(images),), -torch.inf, dtype=torch.float64)
-    for i, image in enumerate(images.double().flatten(1).numpy()):
-        for rival in range(1, len(weight)):
-            gain = highest(norm, weight[rival] - weight[0], eps, -image, 1 - image)
-            best[i] = max(float(best[i]), float(logits[i, rival] - logits[i, 0]) + gain)
-    return margin(logits, torch.zeros(len(images), dtype=torch.long)), best
 
 
 # What a start at random costs: the start's length must be unlearnt first. In two dimensions, along and across the

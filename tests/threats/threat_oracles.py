@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
+from vallum.threats.losses import margin
+
 Array = NDArray[np.float64]
 
 
 def length(norm: str, delta: Array) -> float:
-    return float(np.linalg.norm(delta.ravel(), {"inf": np.inf, "2": 2, "1": 1}[norm]))
+    return float(np.linalg.norm(delta.ravel(), {"inf": np.inf, "2": 2, "1": 1, "0": 0}[norm]))
 
 
 def projected(norm: str, delta: Array, eps: float, low: Array, high: Array) -> Array:
@@ -42,6 +44,9 @@ def projected(norm: str, delta: Array, eps: float, low: Array, high: Array) -> A
 def highest(norm: str, weight: Array, eps: float, low: Array, high: Array) -> float:
     """The largest value of the linear function `weight` on ball and box."""
     weight, low, high = weight.ravel(), low.ravel(), high.ravel()
+    if norm == "0":  # the coordinates that gain most, each all the way to the box
+        gains = np.sort(np.maximum(weight * high, weight * low))[::-1]
+        return float(gains[: int(eps)].sum())
     if norm == "2":  # the optimality conditions: clip(s * weight) with the largest s that the ball allows
         inside, outside = 0.0, 1e12
         if length(norm, np.clip(outside * weight, low, high)) <= eps:
@@ -96,3 +101,29 @@ class ExactPixels(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         red, green, blue = images.unbind(1)
         return torch.stack([red * green * 3, green - blue * blue, blue + 0.3 - red * red], 1)  # (N, K, H, W)
+
+
+SHAPE, EPS = (3, 6, 6), {"inf": 0.06, "2": 0.5, "1": 2.5}
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def grey_and_boxed(n: int = 8) -> dict[str, Tensor]:
+    """Images from which the box is out of reach, and images that lean against it everywhere."""
+    noise = torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(1))
+    near = torch.where(noise < 0.5, noise * 0.1, 1 - (noise - 0.5) * 0.1)
+    return {"ball": torch.full((n, *SHAPE), 0.5), "ball and box": near}
+
+
+def optimum(norm: str, model: Linear, images: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Margin of each image for the label 0, and the largest that any perturbation reaches."""
+    weight = model.weight.detach().double().numpy()
+    logits = model(images.double()).detach()
+    best = torch.full((len(images),), -torch.inf, dtype=torch.float64)
+    for i, image in enumerate(images.double().flatten(1).numpy()):
+        for rival in range(1, len(weight)):
+            gain = highest(norm, weight[rival] - weight[0], eps, -image, 1 - image)
+            best[i] = max(float(best[i]), float(logits[i, rival] - logits[i, 0]) + gain)
+    return margin(logits, torch.zeros(len(images), dtype=torch.long)), best

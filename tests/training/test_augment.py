@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 from training_toys import Dots
 
@@ -20,6 +21,7 @@ def settings(**changes: Any) -> Settings:
     return Settings(**{"shift": 0.25, "flip": True, "colour": 0.2, **changes})
 
 
+@examples(max_examples=30)
 @given(st.permutations(range(12)), st.integers(1, 12), st.sampled_from(Task))
 def test_an_image_gets_the_same_in_any_company(order: list[int], count: int, task: Task) -> None:
     data = Dots(task=task)
@@ -71,6 +73,7 @@ def test_colours_by_their_definition() -> None:
     torch.testing.assert_close(done - luma[:, None], 0.7 * (plain - expected[:, None]))
 
 
+@examples(max_examples=30)
 @given(st.integers(0, 50))
 def test_images_stay_in_the_box(epoch: int) -> None:
     done = augment(Dots().batch(range(8)), settings(colour=0.9), epoch).images

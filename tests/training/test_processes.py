@@ -43,6 +43,7 @@ def test_parts_that_do_not_divide_the_batch_change_nothing(tmp_path: Path) -> No
         torch.testing.assert_close(three[name], values, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_a_mistake_in_a_process_of_ours_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^a mistake; mend it$"):
         train(Net(), Dots(), Mistaken(), out=tmp_path, devices=2, **PLAN)

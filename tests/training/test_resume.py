@@ -64,8 +64,10 @@ def test_killed_process_ends_the_same(uninterrupted: str, tmp_path: Path) -> Non
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "weights.safetensors").exists()
+    (tmp_path / ".checkpoint.pt.1").write_bytes(b"half of a che")  # as a kill while it is written leaves
     resumed = train(net(), Dots(), Interrupted(), out=tmp_path, **PLAN)
     assert weights_fingerprint(resumed) == uninterrupted
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_what_a_recipe_keeps_is_resumed(tmp_path: Path) -> None:

@@ -98,6 +98,14 @@ def test_same_seed_same_weights_and_nothing_else_decides(tmp_path: Path) -> None
     assert weights("another", seed=1) != first
 
 
+def test_a_network_named_by_its_source_starts_as_the_seed_says(tmp_path: Path) -> None:
+    def weights(name: str, seed: int) -> str:
+        how = plan(epochs=1, lr=1e-3, seed=seed)
+        return weights_fingerprint(train("net:resnet", Dots(n=20), out=tmp_path / name, **how))
+
+    assert weights("one", 0) == weights("same", 0) != weights("other", 1)
+
+
 def test_the_callers_randomness_and_mode_are_left_alone(tmp_path: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 from torch import nn
 from torchmetrics.functional.classification import multiclass_jaccard_index
@@ -40,6 +41,7 @@ def test_one_cycle_is_torchs(steps: int, warmup: float) -> None:
                 schedule.step()
 
 
+@examples(max_examples=30)
 @given(st.integers(1, 500), st.sampled_from([0.0, 0.1, 0.5, 0.9]), st.sampled_from(["cosine", "constant", "one_cycle"]))
 def test_every_schedule_rises_then_does_not_rise(steps: int, warmup: float, schedule: Any) -> None:
     settings = Settings(schedule=schedule, warmup=warmup)
@@ -94,6 +96,7 @@ def test_average_is_its_recurrence() -> None:
     assert all(torch.equal(values, own[name]) for name, values in net.state_dict().items())
 
 
+@examples(max_examples=30)
 @given(st.integers(0, 1000))
 def test_scores_are_torchmetrics(seed: int) -> None:
     torch.manual_seed(seed)

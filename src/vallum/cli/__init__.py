@@ -6,12 +6,26 @@ Nothing heavy is imported here, or at the top of a command's module, so that --h
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from vallum.errors import UserError, printable
 
+
+class _Commands(TyperGroup):
+    def invoke(self, context: Any) -> Any:
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:  # here, because outside of it typer has made a silent exit of it
+            said = "interrupted; what was finished is kept, the same command goes on from there"
+            print(f"vallum: {said}", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="vallum",
     no_args_is_help=True,
     add_completion=False,
@@ -20,7 +34,13 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="""Measure how robust a vision model really is, harden it, and show honestly what that bought.
 
-    Start with `vallum evaluate --help`, or with `vallum list` to see what there is.""",
+    ```
+    vallum evaluate builtin:signs_resnet -n 500 --out runs/first
+    vallum results runs/first
+    vallum harden builtin:signs_resnet --with adversarial:eps=4/255 --out runs/robust
+    ```
+
+    Each command shows examples of its own with `--help`; `vallum list` shows what there is.""",
 )
 
 
@@ -42,12 +62,6 @@ def main() -> None:
     except UserError as mistake:
         print(f"vallum: {printable(str(mistake))}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("vallum: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # `vallum results ... | head`
-        sys.stderr.close()
-        sys.exit(0)
 
 
 def _register() -> None:

@@ -12,7 +12,14 @@ EXTRAS = {"hf": "transformers", "onnx": "onnx2torch", "ray": "ray", "tensorboard
 
 
 def doctor() -> None:
-    """Say what is installed, which devices there are, and whether torchvision is healthy; exit with 1 if not."""
+    """Say what is installed, which devices there are, and whether it works.
+
+    The exit code is 1 if something that is needed is missing or broken.
+
+    ```
+    vallum doctor
+    ```
+    """
     import os
     import platform
     from importlib import metadata

@@ -16,11 +16,10 @@ def listing(
 ) -> None:
     """List models, data, threats and defences, with what each takes.
 
-    Examples:
-
-        vallum list
-
-        vallum list threats
+    ```
+    vallum list
+    vallum list threats
+    ```
     """
     from rich.console import Console
     from rich.table import Table

@@ -16,11 +16,12 @@ def report(
 ) -> None:
     """Write a run as one HTML page that opens offline.
 
-    Example:
-
-        vallum report runs/first --out first.html
+    ```
+    vallum report runs/first --out first.html
+    ```
     """
+    from vallum.errors import printable
     from vallum.evaluation.run import Run
     from vallum.report import write_report
 
-    typer.echo(write_report(Run(run), out))
+    typer.echo(printable(str(write_report(Run(run), out))))

@@ -15,15 +15,24 @@ def results(
     ] = None,
     format: Annotated[Literal["table", "csv", "json"], typer.Option(help="How to print it.")] = "table",
 ) -> None:
-    """Query a run: a row per image, with model, threat, surface, key, name, label, prediction, correct, loss, ...
+    r"""Show what a run found, or ask its rows in SQL.
 
-    Examples:
+    The table `rows` has a row per image: model, threat, surface, key, name, label, prediction, correct, accuracy,
+    loss, linf, l2, l1, and for segmenters intersection and union.
 
-        vallum results runs/first
+    ```
+    vallum results runs/first
+    vallum results runs/first --format json
+    ```
 
-        vallum results runs/first --sql "SELECT label, avg(accuracy) FROM rows WHERE threat != 'clean' GROUP BY label"
+    Which classes suffer most under attack, and all rows for another program:
 
-        vallum results runs/first --sql "SELECT * FROM rows" --format csv > rows.csv
+    ```
+    vallum results runs/first --sql "SELECT label, avg(accuracy) FROM rows
+        WHERE threat LIKE 'pgd%' GROUP BY label ORDER BY 2"
+
+    vallum results runs/first --sql "SELECT * FROM rows" --format csv > rows.csv
+    ```
     """
     import csv
     import json
@@ -44,17 +53,17 @@ def results(
     if sql is None:
         columns, rows = list(found.summary[0]) if found.summary else [], [tuple(r.values()) for r in found.summary]
     else:
-        answer = found.query(sql)
-        columns, rows = (answer.columns, answer.fetchall()) if answer is not None else ([], [])
-    if format == "csv":
-        writer = csv.writer(sys.stdout)
-        writer.writerows([columns, *rows])
-    elif format == "json":
+        columns, rows = found.fetch(sql)
+    if format == "json":
         typer.echo(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=1, default=str))
+        return
+    texts = [[printable(str("" if value is None else value)) for value in row] for row in (columns, *rows)]
+    if format == "csv":
+        csv.writer(sys.stdout, lineterminator="\n").writerows(texts)
     else:
         table = Table()
-        for column in columns:
-            table.add_column(Text(printable(column)))
-        for row in rows:
-            table.add_row(*(Text(printable(str(value))) for value in row))
+        for column in texts[0]:
+            table.add_column(Text(column))
+        for row in texts[1:]:
+            table.add_row(*map(Text, row))
         Console().print(table)

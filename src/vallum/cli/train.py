@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 import types
 import typing
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vallum.errors import UserError
+from vallum.errors import UserError, printable
 from vallum.specs import Parameter, parameters, read_value
 from vallum.training.settings import Settings
 
@@ -81,15 +82,18 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     **settings: Any,
 ) -> None:
-    """Train a model, by default without any defence.
+    r"""Train a model, by default without any defence.
 
     Killed at any moment, the same command goes on from its last checkpoint to the same weights, bit for bit.
 
-    Examples:
+    A small network on images that vallum makes, and one of timm's on photos with a subfolder for each class:
 
-        vallum train net:resnet --data "builtin:signs?split=train&n=30000" --out runs/plain
+    ```
+    vallum train net:resnet --data "builtin:signs?split=train&n=30000" --out runs/plain
 
-        vallum train timm:resnet18?pretrained=true --data folder:photos --size 224 --lr 0.01 --epochs 10 --out runs/a
+    vallum train "timm:resnet18?pretrained=true" --data folder:photos \
+        --size 224 --lr 0.01 --epochs 10 --out runs/photos
+    ```
     """
     import os
 
@@ -118,19 +122,23 @@ def train(
     how: dict[str, Any] = {"device": device, "devices": devices, "fresh": fresh, "quiet": quiet}
     train(network, images, recipe, out=out, validation=watched, **how, **read)
     if not quiet and os.environ.get("RANK", "0") == "0":  # under torchrun, one speaks for all
-        typer.echo(f"\nModel: {out}\nNext:  vallum evaluate {out}")
+        typer.echo(f"\nModel: {printable(str(out))}\nNext:  {printable(shlex.join(['vallum', 'evaluate', str(out)]))}")
 
 
 def harden(**given: Any) -> None:
-    """Train a model, a fresh or a trained one, with a defence.
+    r"""Train a model, a fresh or a trained one, with a defence.
 
     Killed at any moment, the same command goes on from its last checkpoint to the same weights, bit for bit.
 
-    Examples:
+    A model that `vallum train` left, and what a function of yours returns:
 
-        vallum harden runs/plain --with adversarial:eps=4/255,steps=3 --lr 0.02 --epochs 10 --out runs/robust
+    ```
+    vallum harden runs/plain --with adversarial:eps=4/255,steps=3 \
+        --lr 0.02 --epochs 10 --out runs/robust
 
-        vallum harden nets.py:build --data npz:train.npz --with adversarial:eps=0.5,norm=2 --out runs/robust
+    vallum harden nets.py:build --data npz:train.npz \
+        --with adversarial:eps=0.5,norm=2 --out runs/robust
+    ```
     """
     train(recipe=given.pop("with_"), **given)
 

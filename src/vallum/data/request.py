@@ -111,6 +111,11 @@ def read_channels(text: str) -> Literal[1, 3]:
     return read_value(text, Literal[1, 3], "channels")
 
 
+def refuse_unknown(source: Source, *own: str) -> None:
+    """Raise unless every option is one of the source's own; those that hold for every source are taken already."""
+    source.refuse_unknown(*own, *_READERS)
+
+
 def _written(classes: tuple[str, ...]) -> str:
     if classes == tuple(map(str, range(len(classes)))):
         return str(len(classes))

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from vallum.evaluation.evaluator import evaluate
-from vallum.evaluation.run import Run
+import importlib
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from vallum.evaluation.evaluator import evaluate
+    from vallum.evaluation.run import Run
+
+# Imported when first asked for: who reads a run need not wait for torch.
+_WHERE = {"Run": "vallum.evaluation.run", "evaluate": "vallum.evaluation.evaluator"}
 __all__ = ["Run", "evaluate"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'vallum.evaluation' has no attribute {name!r}")
+    return getattr(importlib.import_module(_WHERE[name]), name)

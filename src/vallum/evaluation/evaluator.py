@@ -26,6 +26,7 @@ from vallum.evaluation.workers import Job, here, in_processes, on_ray
 from vallum.images import check_images
 from vallum.machine import command, machine
 from vallum.models import check_model, load_model, weights_fingerprint
+from vallum.models.load import available
 from vallum.models.model import Model
 from vallum.threats import Threat, threat
 
@@ -57,6 +58,8 @@ def evaluate(
     for what, number in (("batch_size", batch_size), ("workers", workers), ("threads", threads)):
         if number < 1:
             raise UserError(f"{what}={number}", "at least 1 is needed")
+    if seed < 0:
+        raise UserError(f"seed={seed}", "0 or more is needed")
     device = _device(device)
     images = choose(len(source), n, seed)
     notes = _check(named, wanted, source, images[:batch_size], device)
@@ -90,7 +93,10 @@ def evaluate(
     run = Run(store.folder)
     took = {"workers": workers, "seconds": round(time.time() - started, 1)}
     finished = time.strftime("%Y-%m-%d %H:%M:%S %z")
-    run.conclude({"command": command(), **machine(), **took, "finished": finished, "notes": notes})
+    run.conclude({"command": command(), **machine(), **took, "finished": finished, "notes": notes}, _no_images(source))
+    if not run.measured:
+        why = next(iter(run.left_out.values()), "")
+        raise UserError(f"none of the {len(images)} images could be read", why, "check the data set, or take another")
     return run
 
 
@@ -101,33 +107,35 @@ def choose(total: int, n: int | None, seed: int) -> list[int]:
     if n is None or n == total:
         return list(range(total))
     if not 0 < n <= total:
-        raise UserError(f"n={n} images are asked for", f"the data set has {total}")
+        raise UserError(f"n={n} images are asked for", f"the data set has {total}", "leave n out for all of them")
     return sorted(np.random.default_rng(seed).permutation(total)[:n].tolist())
 
 
 def _models(models: Any) -> dict[str, Model]:
     if isinstance(models, str | nn.Module) or callable(models):
         models = [models]
+    if not models:
+        raise UserError("no model is given", remedy="name at least one")
     if isinstance(models, dict):
         return {name: load_model(source) for name, source in models.items()}
     named: dict[str, Model] = {}
     for source in models:
         model = load_model(source)
         name = source if isinstance(source, str) else model.spec or type(getattr(model, "network", model)).__name__
-        short = Path(name).name if Path(name).exists() else name
+        short = Path(name).name if os.path.exists(name) else name
         if short in named:
             raise UserError(f"two models are called {short}", remedy="give them names: {'first': ..., 'second': ...}")
         named[short] = model
-    if not named:
-        raise UserError("no model is given", remedy="name at least one")
     return named
 
 
 def _threats(threats: Any, seed: int) -> list[Threat]:
     """Clean first, each once; the run's seed goes to those that have none of their own."""
-    given = [threats] if isinstance(threats, str | Threat) else list(threats)
+    given = list(threats) if isinstance(threats, Sequence) and not isinstance(threats, str) else [threats]
     wanted: dict[str, Threat] = {}
     for one in ["clean", *given]:
+        if not isinstance(one, str | Threat):
+            raise UserError(f"{one!r} is no threat", remedy="write it as 'pgd:eps=8/255', or as PGD(8 / 255)")
         parsed = threat(one)
         if seed and parsed.seed == 0:
             parsed = replace(parsed, seed=seed)  # type: ignore[type-var]
@@ -173,12 +181,13 @@ def _planned(name: str, model: Model) -> PlannedModel:
 def _device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as problem:
-        first = str(problem).splitlines()[0]
-        raise UserError(f"device {name!r} cannot be used", first, "`vallum doctor` lists what is there") from None
-    return name
+    return str(available(name))
+
+
+def _no_images(source: Data) -> dict[str, str]:
+    """What was left out when the data set was listed and is no image of it, as an empty folder: no cell meets it."""
+    images = {source.name(i) for i in range(len(source))} if source.skipped else set()
+    return {name: why for name, why in source.skipped.items() if name not in images}
 
 
 @contextmanager

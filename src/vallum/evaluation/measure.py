@@ -32,7 +32,7 @@ def measure(
         return [], Finished(0, 0, 0.0, left_out)
     check_images(batch.images, f"the images of {data.spec or 'the data'}")
     started = time.perf_counter()
-    found, counted = attack(threat, surface, batch, seed)
+    found, truth, counted = attack(threat, surface, batch, seed)
     judge = Counted(model)
     with torch.no_grad():
         logits = judge(found).float()
@@ -52,20 +52,28 @@ def measure(
         }
         for i in range(len(batch))
     ]
-    for column, values in {**judged(logits, batch.labels, model.task), **moved(found - batch.images)}.items():
+    for column, values in {**judged(logits, truth, model.task), **moved(found - batch.images)}.items():
         for row, value in zip(rows, values.tolist(), strict=True):
             row[column] = value
     passes = counted.forwards + judge.forwards, counted.backwards
     return rows, Finished(*passes, seconds, left_out)
 
 
-def attack(threat: Threat, surface: Surface, batch: Batch, seed: int) -> tuple[Tensor, Counted]:
-    """What the threat makes of a batch through a surface, verified: images, and inside the ball if there is one."""
+def attack(threat: Threat, surface: Surface, batch: Batch, seed: int) -> tuple[Tensor, Tensor, Counted]:
+    """What the threat makes of a batch through a surface, verified: images, and inside the ball if there is one.
+
+    With it come the true labels, which differ from the batch's where a corruption moves pixels and their mask along.
+    """
     through = Counted(surface.through)
     labels = batch.labels
     if threat.targeted:
         labels = targets(labels, len(surface.through.classes or "01"), Draws(seed, batch.keys))
-    found = threat(through, batch.images, labels, batch.keys).detach().float()
+    truth = batch.labels
+    if threat.moves_labels:
+        found, truth = threat.with_labels(through, batch.images, labels, batch.keys)
+    else:
+        found = threat(through, batch.images, labels, batch.keys)
+    found = found.detach().float()
     what = f"what {threat.spec} returns"
     if found.shape != batch.images.shape:
         raise UserError(f"{what} has shape {tuple(found.shape)}", f"{tuple(batch.images.shape)} went in")
@@ -81,7 +89,7 @@ def attack(threat: Threat, surface: Surface, batch: Batch, seed: int) -> tuple[T
                 f"eps is {float(eps[worst]):.6g}",
                 "an attack that leaves its ball does not count: mend its projection",
             )
-    return found, through
+    return found, truth, through
 
 
 def targets(labels: Tensor, classes: int, draws: Draws) -> Tensor:

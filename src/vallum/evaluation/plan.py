@@ -81,7 +81,7 @@ class Plan:
         return json.dumps(asdict(self), indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> Plan:
+    def from_json(cls, text: str | bytes, where: str = "plan.json") -> Plan:
         try:
             found: dict[str, Any] = json.loads(text)
             found["models"] = tuple(
@@ -92,7 +92,11 @@ class Plan:
             found["classes"], found["images"] = tuple(found["classes"]), tuple(found["images"])
             return cls(**found)
         except (ValueError, KeyError, TypeError) as problem:
-            raise UserError("plan.json cannot be read", str(problem), "it is damaged: choose another --out") from None
+            raise UserError(
+                f"{where} is damaged",
+                str(problem),
+                "delete it, and run the same command again: finished cells are kept",
+            ) from None
 
     def refuse_mixing(self, earlier: Plan, where: str) -> None:
         """A run folder holds one set of images under one set of settings; models and threats may be added."""

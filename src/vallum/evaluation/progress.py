@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from vallum.errors import printable
 from vallum.evaluation.plan import Cell, Plan
@@ -22,9 +23,10 @@ class Progress:
     def __init__(self, cells: Sequence[Cell], todo: Sequence[Cell], plan: Plan, *, shown: bool) -> None:
         self.plan, self.shown, self.cells, self.left = plan, shown, len(cells), len(todo)
         self.weight, self.total = 0.0, sum(cell.weight for cell in todo)
+        self.first = 0.0  # the weight of the first cell, which takes longer: workers start
         self.console = Console(file=sys.stderr)
         self.bar = Bar(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
             TimeElapsedColumn(),
@@ -39,7 +41,7 @@ class Progress:
             self.console.print(f"{self.cells - self.left} of {self.cells} cells are done already", highlight=False)
         self.bar.start()
         self.task = self.bar.add_task("starting", total=self.total)
-        self.started = self.spoken = time.monotonic()
+        self.spoken = time.monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,10 +51,12 @@ class Progress:
         self.left -= 1
         self.weight += cell.weight
         what = printable(f"{self.plan.models[cell.model].name}, {self.plan.threats[cell.threat].spec}")
-        self.bar.update(self.task, completed=self.weight, description=what[:50].replace("[", "\\["))
+        self.bar.update(self.task, completed=self.weight, description=what[:50])
         now = time.monotonic()
-        if self.shown and not self.console.is_terminal and now - self.spoken > EVERY:
+        if not self.first:
+            self.first, self.started = self.weight, now
+        elif self.shown and not self.console.is_terminal and now - self.spoken > EVERY:
             self.spoken = now
-            remaining = (now - self.started) * (self.total / self.weight - 1)
+            remaining = (now - self.started) * (self.total - self.weight) / (self.weight - self.first)
             text = f"{self.cells - self.left} of {self.cells} cells done, about {remaining:.0f} s left ({what})"
-            self.console.print(text, highlight=False, markup=False)
+            self.console.print(Text(text), soft_wrap=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ import duckdb
 
 from vallum.errors import UserError
 from vallum.evaluation.plan import Plan
-from vallum.evaluation.store import Finished, Store
+from vallum.evaluation.store import COLUMNS, Finished, Store
 from vallum.evaluation.summary import Outcome, comparisons, outcomes, summary
+
+LEFT_OUT = "images left out"  # a key of environment.json
 
 
 class Run:
@@ -37,16 +41,17 @@ class Run:
 
         >>> Run("runs/first").query("SELECT threat, avg(accuracy) FROM rows GROUP BY ALL")  # doctest: +SKIP
         """
-        try:
-            return self.store.connect(self.plan).sql(sql)
-        except duckdb.IOException as problem:
-            raise UserError(
-                "a result file is damaged", str(problem).splitlines()[0], "delete it, and run again"
-            ) from None
-        except duckdb.Error as problem:
-            columns = "model, threat, surface, key, name, label, prediction, correct, accuracy, loss, linf, l2, l1"
-            first = " ".join(str(problem).split())[:300]
-            raise UserError("that SQL cannot be run", first, f"the table is `rows`, its columns {columns}") from None
+        with _explained():
+            answer = self.store.connect(self.plan).sql(sql)
+        if answer is None:
+            raise UserError("that SQL asks for nothing", "a query", 'write "SELECT * FROM rows LIMIT 5"')
+        return answer
+
+    def fetch(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """The names of an answer's columns, and all its rows."""
+        answer = self.query(sql)
+        with _explained():  # what is wrong with a value shows only when it is met
+            return list(answer.columns), answer.fetchall()
 
     @cached_property
     def finished(self) -> dict[str, Finished]:
@@ -56,12 +61,26 @@ class Run:
     @cached_property
     def outcomes(self) -> list[Outcome]:
         columns = 'model, threat, surface, key, accuracy, intersection, "union"'
-        return outcomes(self.plan, self.query(f"SELECT {columns} FROM rows").fetchall(), self.finished)
+        return outcomes(self.plan, self.fetch(f"SELECT {columns} FROM rows")[1], self.finished)
+
+    @property
+    def unfinished(self) -> int:
+        """How many cells of the plan are still to be worked."""
+        return sum(1 for _ in self.plan.cells()) - len(self.finished)
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Images that could not be read, and why."""
+        """Images that could not be read, folders that hold none and the like, with the reason."""
+        return {**self.environment.get(LEFT_OUT, {}), **self._left_out_by_cells}
+
+    @cached_property
+    def _left_out_by_cells(self) -> dict[str, str]:
         return {name: why for cell in self.finished.values() for name, why in cell.left_out.items()}
+
+    @property
+    def measured(self) -> int:
+        """How many of the images have a row."""
+        return max((len(one.keys) for one in self.outcomes), default=0)
 
     @cached_property
     def summary(self) -> list[dict[str, Any]]:
@@ -75,15 +94,29 @@ class Run:
 
     @property
     def environment(self) -> dict[str, Any]:
+        """Command, versions, hardware and notes of the call that finished the run."""
         path = self.folder / "environment.json"
-        return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        try:
+            found = json.loads(path.read_bytes()) if path.is_file() else {}
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise UserError(f"{path} is damaged", remedy="delete it, and run the same command again")
+        return found
 
-    def conclude(self, environment: dict[str, Any]) -> None:
-        """Write what people and programs read beside the rows."""
-        facts = {**environment, "images left out": self.left_out}
-        for name, what in (
-            ("summary", self.summary),
-            ("comparisons", self.comparisons),
-            ("environment", facts),
-        ):
+    def conclude(self, environment: dict[str, Any], left_out: dict[str, str]) -> None:
+        """Write what people and programs read beside the rows; `left_out` is what no cell met, as an empty folder."""
+        facts = {**environment, LEFT_OUT: {**left_out, **self._left_out_by_cells}}
+        for name, what in (("summary", self.summary), ("comparisons", self.comparisons), ("environment", facts)):
             self.store.write_text(f"{name}.json", json.dumps(what, indent=1))
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What is wrong with a query, with what it could ask."""
+    try:
+        yield
+    except duckdb.Error as problem:
+        said = " ".join(str(problem).split())[:300]
+        columns = ", ".join(COLUMNS)
+        raise UserError("that SQL cannot be run", said, f"the table is `rows`, its columns {columns}") from None

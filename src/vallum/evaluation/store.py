@@ -1,13 +1,14 @@
 """A run on disk: one Parquet file for each finished cell, written aside and renamed, and DuckDB to read them.
 
-A file that bears its name is whole; whatever kills a run leaves at most a file under a temporary name.
+A file that bears its name is whole; whatever kills a run leaves at most a file under a temporary name. Each holds a
+hash of itself, so that what a disk or a copy spoils later is noticed, and computed anew.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 
 import duckdb
 
+from vallum.disk import write_whole
 from vallum.errors import UserError
 from vallum.evaluation.plan import Cell, Plan
 
@@ -71,32 +73,34 @@ class Store:
         return _is_whole(self.path(cell))
 
     def write(self, cell: Cell, rows: list[dict[str, Any]], finished: Finished) -> None:
-        wanted = self.path(cell)
-        aside = wanted.with_suffix(f".{os.getpid()}.tmp")
         shape = json.dumps([COLUMNS])
         facts = {
             "forwards": str(finished.forwards),
             "backwards": str(finished.backwards),
             "seconds": f"{finished.seconds:.3f}",
             "left_out": json.dumps(finished.left_out),
+            "seal": _SEAL + _UNSEALED,  # the last of them
         }
         said = ", ".join(f"{name}: {_quoted(value)}" for name, value in facts.items())
-        with explained(self.folder), duckdb.connect() as connection:
-            connection.execute(
-                "CREATE TABLE cell AS SELECT unnest(from_json(?, ?), max_depth := 2)", [_json(rows), shape]
-            )
-            connection.execute(f"COPY cell TO {_quoted(str(aside))} (FORMAT parquet, KV_METADATA {{{said}}})")
-            os.replace(aside, wanted)
+
+        def write(aside: Path) -> None:
+            with duckdb.connect() as connection:
+                connection.execute(
+                    "CREATE TABLE cell AS SELECT unnest(from_json(?, ?), max_depth := 2)", [_json(rows), shape]
+                )
+                connection.execute(f"COPY cell TO {_quoted(str(aside))} (FORMAT parquet, KV_METADATA {{{said}}})")
+            aside.write_bytes(_sealed(aside.read_bytes()))
+
+        with explained(self.folder):
+            write_whole(self.path(cell), write)
 
     def read_plan(self) -> Plan | None:
-        path = self.folder / "plan.json"
-        return Plan.from_json(path.read_text("utf-8")) if path.is_file() else None
+        with explained(self.folder):
+            path = self.folder / "plan.json"
+            return Plan.from_json(path.read_bytes(), str(path)) if path.is_file() else None
 
     def write_text(self, name: str, text: str) -> Path:
-        aside = self.folder / f".{name}.{os.getpid()}.tmp"
-        with explained(self.folder):
-            aside.write_text(text, "utf-8")
-            os.replace(aside, self.folder / name)
+        write_text(self.folder / name, text)
         return self.folder / name
 
     def connect(self, plan: Plan) -> duckdb.DuckDBPyConnection:
@@ -133,15 +137,39 @@ class Store:
         }
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text whole or not at all."""
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda aside: aside.write_text(text, "utf-8"))
+
+
+_SEAL, _UNSEALED = "blake2b:", "0" * 32
+
+
+def _sealed(content: bytes) -> bytes:
+    """A result file with the hash of all its bytes in the place that its metadata has for it."""
+    before, after = _around_seal(content)
+    return before + _hash(before, after) + after
+
+
 def _is_whole(path: Path) -> bool:
-    """Whether a Parquet file is there and both its ends are."""
+    """Whether a result file is there, and no byte of it has changed since it was written."""
     try:
-        with path.open("rb") as file:
-            head = file.read(4)
-            file.seek(-4, os.SEEK_END)
-            return head == file.read(4) == b"PAR1"
+        content = path.read_bytes()
     except OSError:
         return False
+    before, after = _around_seal(content)
+    return content == before + _hash(before, after) + after
+
+
+def _around_seal(content: bytes) -> tuple[bytes, bytes]:
+    start = content.rfind(_SEAL.encode()) + len(_SEAL)
+    return content[:start], content[start + len(_UNSEALED) :]
+
+
+def _hash(*parts: bytes) -> bytes:
+    return hashlib.blake2b(b"".join(parts), digest_size=len(_UNSEALED) // 2).hexdigest().encode()
 
 
 def _quoted(text: str) -> str:
@@ -153,17 +181,14 @@ def _json(rows: list[dict[str, Any]]) -> str:
 
 
 @contextmanager
-def explained(folder: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Disk trouble in words, with what to do; what was finished stays."""
-    kept = "finished cells are kept: run the same command again afterwards"
     try:
         yield
     except (OSError, duckdb.IOException) as problem:
         number = getattr(problem, "errno", None)
-        if number == errno.ENOSPC or "No space left" in str(problem):
-            raise UserError(f"the disk that holds {folder} is full", remedy=f"free some space; {kept}") from None
-        if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST) or "Cannot open file" in str(
-            problem
-        ):
-            raise UserError(f"{folder} cannot be written", remedy="choose another --out that you may write") from None
-        raise
+        if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(problem):
+            remedy = "free some space, and run the same command again: finished cells are kept"
+            raise UserError(f"the disk that holds {path} is full", remedy=remedy) from None
+        reason = getattr(problem, "strerror", None) or str(problem).splitlines()[0]
+        raise UserError(f"{path} cannot be written or read", reason, "name a place that you may write") from None

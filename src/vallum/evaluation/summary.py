@@ -146,6 +146,18 @@ def headlines(found: Sequence[Outcome]) -> list[Outcome]:
     return [one for one in found if _is_headline(one, found)]
 
 
+def ignorant(plan: Plan, found: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
+    """What attackers who do not know of a defence reach, each with the union over all surfaces: never without it."""
+    surfaces = {model.name: model.ignorant for model in plan.models}
+    attacks = {threat.spec for threat in plan.threats if threat.kind == "attack"}
+    unions = {(one.model, one.threat): one for one in found if one.surface == UNION and one.threat in attacks}
+    return [
+        (one, unions[one.model, one.threat])
+        for one in found
+        if one.surface in surfaces[one.model] and (one.model, one.threat) in unions
+    ]
+
+
 def _outcome(group: tuple[str, str, str], rows: list[tuple[Any, ...]], took: list[Finished]) -> Outcome:
     rows = sorted(rows, key=lambda row: row[0])
     keys, accuracy, intersection, union = zip(*rows, strict=True)

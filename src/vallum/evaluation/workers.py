@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -89,6 +89,7 @@ def in_processes(job: Job, cells: Sequence[Cell], done: Callable[[Cell], None], 
     packed = job.packed()
     left = {cell.id: cell for cell in cells}
     deaths: Counter[str] = Counter()
+    others = set(multiprocessing.active_children())
     while left:
         context = multiprocessing.get_context("spawn")  # a fork would copy locked threads
         pool = ProcessPoolExecutor(min(workers, len(left)), context, _enter, (packed,))
@@ -111,6 +112,10 @@ def in_processes(job: Job, cells: Sequence[Cell], done: Callable[[Cell], None], 
                         "it was killed, or ran out of memory",
                         "use a smaller batch size or fewer workers; finished cells are kept",
                     ) from None
+        except KeyboardInterrupt:
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.kill()  # a cell may take minutes more, and is worked again anyway
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -151,7 +156,8 @@ def on_ray(job: Job, cells: Sequence[Cell], done: Callable[[Cell], None], addres
     except ImportError:
         raise UserError("Ray is not installed", remedy='pip install "vallum[ray]"') from None
     ray.init(address=None if address == "local" else address, ignore_reinit_error=True, log_to_driver=False)
-    packed = ray.put(job.packed())
+    # The other machines have their own working directories: the shared folder is named from the root.
+    packed = ray.put(replace(job, store=Store(job.store.folder.absolute())).packed())
     gpus = 1 if job.plan.device.startswith("cuda") else 0
     task = ray.remote(num_cpus=job.plan.threads, num_gpus=gpus, max_retries=TRIES)(_work_remotely)
     waiting = {task.remote(packed, cell): cell for cell in cells}

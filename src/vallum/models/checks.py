@@ -30,7 +30,7 @@ def check_model(model: Model, images: Tensor, labels: Tensor, classes: Sequence[
     probe = images[:_PROBE]
     shape = probe.shape[1:]
     noise = _logits(model, Draws(0, range(len(probe))).uniform(*shape, purpose="check").to(images))
-    warnings = [*model.remarks, *_range_warnings(logits, noise)]
+    warnings = [*model.remarks, *_range_warnings(model, logits, noise)]
     different = bool((images != images[:1]).any())
     rows = logits if different else torch.cat([logits, noise])
     if bool((rows == rows[:1]).all()):
@@ -73,7 +73,8 @@ def _logits(model: Model, images: Tensor) -> Tensor:
             wanted = f"it wants {model.size[0]}x{model.size[1]}"
             edge = f"size={model.size[0]}" if model.size[0] == model.size[1] else f"size={model.size}"
         else:
-            wanted, edge = first_line(error), "size= the one that it was trained with"
+            wanted = first_line(error)
+            edge = "the size and the channels that it was trained with, as size=224 or channels=1"
         raise UserError(
             f"the model does not take images of {images.shape[1]}x{height}x{width}",
             wanted,
@@ -143,8 +144,19 @@ def _check_labels(model: Model, images: Tensor, labels: Tensor, count: int) -> N
         )
 
 
-def _range_warnings(logits: Tensor, noise: Tensor) -> list[str]:
+def _range_warnings(model: Model, logits: Tensor, noise: Tensor) -> list[str]:
     """Probabilities are an error where they are certain, a warning where a single sigmoid or several are likely."""
+    if getattr(model, "outputs", "logits") == "probabilities":  # what is here is their logarithm
+        probabilities = torch.cat([logits, noise]).exp()
+        if float(probabilities.max()) > 1 + 1e-3:
+            raise UserError(
+                "the model does not return probabilities",
+                "it was loaded with outputs='probabilities', and some outputs exceed 1",
+                "leave outputs= out: these are logits",
+            )
+        if bool(((probabilities.sum(1) - 1).abs() > 1e-2).any()):
+            return ["the outputs, said to be probabilities, do not add up to 1; if they are logits, leave outputs= out"]
+        return []
     if not all(bool(((part >= 0) & (part <= 1)).all()) for part in (logits, noise)):
         return []
     if all(bool(((part.sum(1) - 1).abs() < 1e-3).all()) for part in (logits, noise)):

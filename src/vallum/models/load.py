@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import vallum.models.sources  # noqa: F401  its import registers the sources
 from vallum.errors import UserError
 from vallum.images import Task
+from vallum.models.making import first_line
 from vallum.models.model import PER_CHANNEL, Function, Model
 from vallum.models.request import Request, make_model
 
@@ -53,13 +54,15 @@ def load_model(
             "a torch.nn.Module, a callable from images to logits, or a source as timm:resnet18",
             "make the network first, as load_model(Net())" if isinstance(source, type) else "",
         )
-    return model if device is None else model.to(_available(device))
+    return model if device is None else model.to(available(device))
 
 
-def _available(device: torch.device | str) -> torch.device:
+def available(device: torch.device | str) -> torch.device:
+    """The device of that name, where one can compute on it."""
     try:
         found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"device {str(device)!r} is not to be had here", str(error).splitlines()[0]) from None
+        torch.zeros(1, device=found).item()
+    except (RuntimeError, AssertionError) as error:
+        first = first_line(error).partition(". ")[0]
+        raise UserError(f"device {str(device)!r} cannot be used", first, "`vallum doctor` lists devices") from None
     return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -83,7 +83,7 @@ def make_model(text: str, request: Request) -> Model:
     if source.scheme not in MODEL_SOURCES:
         path = f"{source.scheme}:{source.rest}" if source.scheme else source.rest  # a path may hold a colon
         kind = "onnx" if path.endswith(".onnx") else "python" if source.scheme else "folder"
-        source = Source("folder" if Path(path).expanduser().is_dir() else kind, path, source.options)
+        source = Source("folder" if os.path.isdir(os.path.expanduser(path)) else kind, path, source.options)
     model = MODEL_SOURCES[source.scheme](source, request)
     model.spec = text
     return model

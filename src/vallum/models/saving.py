@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
-from collections.abc import Callable
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
 
+from vallum.disk import write_whole
 from vallum.errors import UserError
 from vallum.models.model import Model
 from vallum.models.state import tensors_fingerprint
 
 CARD, WEIGHTS = "vallum.json", "weights.safetensors"
 FORMAT = 1
+_LISTS: dict[str, type] = {"classes": object, "size": int, "mean": Number, "std": Number}  # each may be absent
 _RECORDED = ("vallum", "torch", "timm", "torchvision", "segmentation-models-pytorch", "transformers", "onnx2torch")
 
 
@@ -41,8 +42,9 @@ def save_model(model: Model, folder: str | Path, *, build: str | None = None, **
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     card = {"format": FORMAT, **facts, "weights": tensors_fingerprint(tensors), "versions": _versions(), "extra": extra}
     text = json.dumps(card, indent=2, default=str) + "\n"
-    _replace(folder / WEIGHTS, lambda path: path.write_bytes(save(tensors)))  # save_file makes it private to its owner
-    _replace(folder / CARD, lambda path: path.write_text(text, encoding="utf-8"))
+    # Not safetensors' save_file, which makes the file private to its owner.
+    write_whole(folder / WEIGHTS, lambda path: path.write_bytes(save(tensors)))
+    write_whole(folder / CARD, lambda path: path.write_text(text, encoding="utf-8"))
     return folder
 
 
@@ -58,10 +60,18 @@ def saved_facts(folder: str | Path) -> dict[str, Any]:
         known = facts["format"], facts["build"], facts["weights"]
     except (ValueError, LookupError, TypeError) as error:
         raise UserError(f"{card} is damaged", f"{type(error).__name__}: {error}", "save the model again") from None
-    if known[0] != FORMAT or not all(isinstance(value, str) for value in known[1:]):
+    if known[0] != FORMAT:
         raise UserError(
             f"{card} has format {known[0]}", f"this vallum reads format {FORMAT}", "use the vallum that wrote it"
         )
+    for name in ("build", "weights", *_LISTS):
+        value = facts.get(name)
+        if name not in _LISTS:
+            fits = isinstance(value, str)
+        else:
+            fits = value is None or (isinstance(value, list) and all(isinstance(part, _LISTS[name]) for part in value))
+        if not fits:
+            raise UserError(f"{card} is damaged", f"{name} is {value!r}", "save the model again")
     return facts
 
 
@@ -73,13 +83,3 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside `path` and rename, so that whoever reads finds the old file or the new one, never half of one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,7 +21,7 @@ _WRAPPERS = ("module.", "_orig_mod.", "network.", "model.", "state_dict.")  # Da
 def refuse_pickle(path: Path) -> None:
     """Raise if `path` is a pickle by its name or by its first bytes."""
     start = b""
-    if path.is_file():
+    if os.path.isfile(path):
         with path.open("rb") as file:
             start = file.read(2)
     # A torch checkpoint is a zip of pickles ("PK"); a bare pickle of protocol 2 or later starts with byte 128.
@@ -37,7 +38,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The tensors in a safetensors file."""
     path = Path(path).expanduser()
     refuse_pickle(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"there is no file {path}", "weights in a .safetensors file", "check the path")
     try:
         return load_file(path)

@@ -8,9 +8,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vallum.errors import UserError, printable
-from vallum.evaluation.run import Run
-from vallum.evaluation.store import explained
-from vallum.evaluation.summary import UNION, WORST, Outcome, headlines
+from vallum.evaluation.run import LEFT_OUT, Run
+from vallum.evaluation.store import write_text
+from vallum.evaluation.summary import WORST, Outcome, headlines, ignorant
 
 
 def write_report(run: Run, out: Path | None = None) -> Path:
@@ -20,9 +20,7 @@ def write_report(run: Run, out: Path | None = None) -> Path:
         return run.store.write_text("report.html", page)
     if out.is_dir():
         raise UserError(f"{out} is a folder", "the report is one file", f"write {out / 'report.html'}")
-    with explained(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page, "utf-8")
+    write_text(out, page)
     return out
 
 
@@ -44,8 +42,11 @@ def render(run: Run) -> str:
         ignorant=_ignorant(run),
         comparisons=run.comparisons,
         costs=[row for row in run.summary if row["metric"] in ("accuracy", "mIoU") and row["threat"] != WORST],
+        measured=run.measured,
+        unfinished=run.unfinished,
         left_out=run.left_out,
         environment=run.environment,
+        facts={name: value for name, value in run.environment.items() if name not in ("command", "notes", LEFT_OUT)},
         metric="accuracy" if run.plan.task == "classify" else "mIoU",
     )
 
@@ -59,7 +60,7 @@ def _headline(shown: list[Outcome], names: list[str]) -> list[str]:
     """One sentence for each model: clean, and what the worst attack leaves."""
     said = []
     for name in names:
-        found = {o.threat: next(iter(o.metrics().values())).value for o in shown if o.model == name}
+        found = {o.threat: _value(o) for o in shown if o.model == name}
         clean = found.get("clean")
         if clean is None:
             continue
@@ -75,12 +76,11 @@ def _headline(shown: list[Outcome], names: list[str]) -> list[str]:
 
 def _ignorant(run: Run) -> list[dict[str, Any]]:
     """What an attacker who does not know of the defence reaches, beside what one who does reaches."""
-    attacks = {t.spec for t in run.plan.threats if t.kind == "attack"}
-    surfaces = {model.name: model.ignorant for model in run.plan.models}
-    found = []
-    for one in run.outcomes:
-        if one.threat in attacks and one.surface in surfaces[one.model]:
-            union = next(o for o in run.outcomes if (o.model, o.threat, o.surface) == (one.model, one.threat, UNION))
-            values = [next(iter(o.metrics().values())).value for o in (one, union)]
-            found.append({"model": one.model, "threat": one.threat, "ignorant": values[0], "union": values[1]})
-    return found
+    return [
+        {"model": one.model, "threat": one.threat, "ignorant": _value(one), "union": _value(union)}
+        for one, union in ignorant(run.plan, run.outcomes)
+    ]
+
+
+def _value(one: Outcome) -> float:
+    return next(iter(one.metrics().values())).value

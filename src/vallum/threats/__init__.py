@@ -6,31 +6,41 @@ from vallum.threats import (  # noqa: F401  (each registers itself)
     apgd,
     clean,
     corruptions,
+    ddn,
     energy,
     fgsm,
+    fmn,
     momentum,
     noise,
     pgd,
     random_search,
     sensor,
+    sigma_zero,
     square,
+    strong,
 )
 from vallum.threats.apgd import APGD, TargetedAPGD
 from vallum.threats.base import THREATS, Budget, Threat
 from vallum.threats.clean import Clean
 from vallum.threats.compose import Compose, chain
+from vallum.threats.ddn import DDN
 from vallum.threats.energy import EqualEnergy, realised_rms, realised_snr
 from vallum.threats.fgsm import FGSM
+from vallum.threats.fmn import FMN
 from vallum.threats.momentum import Momentum
 from vallum.threats.noise import Gaussian, SaltPepper, Speckle, Uniform
 from vallum.threats.pgd import PGD
 from vallum.threats.random_search import RandomSearch
 from vallum.threats.sensor import PoissonGaussian
+from vallum.threats.sigma_zero import SigmaZero
 from vallum.threats.square import Square
+from vallum.threats.strong import Strong
 
 __all__ = [
     "APGD",
+    "DDN",
     "FGSM",
+    "FMN",
     "PGD",
     "THREATS",
     "Budget",
@@ -42,8 +52,10 @@ __all__ = [
     "PoissonGaussian",
     "RandomSearch",
     "SaltPepper",
+    "SigmaZero",
     "Speckle",
     "Square",
+    "Strong",
     "TargetedAPGD",
     "Threat",
     "Uniform",

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -17,7 +16,7 @@ from vallum.errors import UserError
 from vallum.images import Draws
 from vallum.specs import parameter
 from vallum.threats.base import THREATS, Bounded
-from vallum.threats.climb import Objective, Rank, Rows, climb
+from vallum.threats.climb import Objective, Rank, Rows, climb_through, phases
 from vallum.threats.losses import guided_loss_named, loss_named, margin
 from vallum.threats.norms import norm_named, per_image
 from vallum.threats.search import Best, frozen
@@ -33,14 +32,10 @@ class Climbs(Bounded):
 
     needs_gradient: ClassVar[bool] = True
 
+    @property
     def phases(self) -> list[tuple[float, int]]:
-        """Radii, in units of eps, and steps in each: the last is the ball itself."""
         large = self.norm == "1" if self.large_first is None else self.large_first
-        if not large or self.steps < 10:
-            return [(1.0, self.steps)]
-        first = math.ceil(0.3 * self.steps)
-        factors = (3.0, 2.0, 1.0) if self.norm == "1" else (2.0, 1.5, 1.0)
-        return list(zip(factors, (first, first, self.steps - 2 * first), strict=True))
+        return phases(self.steps, norm_named(self.norm), large)
 
     def climb_from_random(
         self,
@@ -56,15 +51,9 @@ class Climbs(Bounded):
         if not len(standing):
             return
         norm, clean, eps = norm_named(self.norm), images[standing], per_image(self.eps, images)[standing]
-        low, high = -clean, 1 - clean
-        phases = self.phases()
-        delta = norm.random(draws.take(standing), eps * phases[0][0], low, high)
-        for factor, steps in phases:
-            delta = norm.project(delta, eps * factor, low, high)
-            rows = Rows.begin(standing, clean, best.labels[standing], aims[standing], eps * factor, delta)
-            is_the_ball = factor == 1.0
-            rows = climb(model, best, rows, steps, norm, objective, rank, self.early_stop, offers=is_the_ball)
-            delta = rows.top
+        delta = norm.random(draws.take(standing), eps * self.phases[0][0], -clean, 1 - clean)
+        rows = Rows.begin(standing, clean, best.labels[standing], aims[standing], eps, delta)
+        climb_through(model, best, rows, self.phases, norm, objective, rank, self.early_stop)
 
 
 @THREATS.register("apgd")
@@ -88,7 +77,7 @@ class APGD(Climbs):
 
     @property
     def passes(self) -> float:
-        return self.restarts * (3.0 * self.steps + len(self.phases()))
+        return self.restarts * (3.0 * self.steps + len(self.phases))
 
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
@@ -134,7 +123,7 @@ class TargetedAPGD(Climbs):
 
     @property
     def passes(self) -> float:
-        return 1 + self.classes * self.restarts * (3.0 * self.steps + len(self.phases()))
+        return 1 + self.classes * self.restarts * (3.0 * self.steps + len(self.phases))
 
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None

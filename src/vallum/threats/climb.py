@@ -7,6 +7,7 @@ Croce & Hein 2020 (arXiv 2003.01690) for the norms inf and 2; for the norm 1 the
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -171,3 +172,30 @@ def climb(
         rows.delta, rows.before = pace.move(rows, first=step == 0), rows.delta
         since += 1
     return rows
+
+
+def phases(steps: int, norm: Norm, large_first: bool) -> list[tuple[float, int]]:
+    """Radii, in units of eps, and steps in each: the last is the ball itself."""
+    if not large_first or steps < 10:
+        return [(1.0, steps)]
+    first = math.ceil(0.3 * steps)
+    factors = (3.0, 2.0, 1.0) if norm.name == "1" else (2.0, 1.5, 1.0)
+    return list(zip(factors, (first, first, steps - 2 * first), strict=True))
+
+
+def climb_through(
+    model: nn.Module,
+    best: Best,
+    rows: Rows,
+    steps: list[tuple[float, int]],
+    norm: Norm,
+    objective: Objective,
+    rank: Rank | None = None,
+    early_stop: bool = True,
+) -> None:
+    """Climb in one ball after the other, in each from the nearest point to the highest of the one before."""
+    eps = rows.eps
+    for factor, count in steps:
+        start = norm.project(rows.top, eps * factor, -rows.clean, 1 - rows.clean)
+        rows = Rows.begin(rows.which, rows.clean, rows.label, rows.aim, eps * factor, start)
+        rows = climb(model, best, rows, count, norm, objective, rank, early_stop, offers=factor == 1.0)

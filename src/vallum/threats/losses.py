@@ -40,7 +40,7 @@ def averaged(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return per_image
 
 
-def _loss(function: Loss) -> Loss:
+def loss(function: Loss) -> Loss:
     """Register a loss that is written per image or per pixel."""
     LOSSES[function.__name__] = averaged(function)
     return LOSSES[function.__name__]
@@ -53,19 +53,19 @@ def _guided(function: GuidedLoss) -> GuidedLoss:
     return GUIDED_LOSSES[name]
 
 
-@_loss
+@loss
 def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Minus the log-probability of the label, a share of which may be spread over all classes."""
     return F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
 
 
-@_loss
+@loss
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """By how much the best other logit exceeds the label's: positive once the image has fallen."""
     return _lead(logits, labels)
 
 
-@_loss
+@loss
 def dlr(logits: Tensor, labels: Tensor) -> Tensor:
     """The margin over the distance from the first logit to the third: the same whatever the logits are scaled by.
 
@@ -74,7 +74,7 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
     return _over(_lead(logits, labels), _spread(logits, (2,)))
 
 
-@_loss
+@loss
 def clipped_cross_entropy(logits: Tensor, labels: Tensor, most: float = -math.log(0.2)) -> Tensor:
     """Cross-entropy that pays no more once the label's probability is below a fifth: no image outshouts the others."""
     return F.cross_entropy(logits, labels, reduction="none").clamp_max(most)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -15,9 +15,13 @@ class Best:
     """For each image the best candidate offered: one that makes it fall before one that does not, then higher loss.
 
     It starts with the image itself, at a loss below any other, so that an attack returns something for every image.
+    Where the search runs on something faster than the model, `judge` is the model, and has the last word on a fall.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, targeted: bool) -> None:
+    def __init__(
+        self, images: Tensor, labels: Tensor, targeted: bool, judge: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        self.judge = judge
         self.images = images.detach().clone()
         self.labels, self.targeted = labels, targeted
         precision = torch.promote_types(images.dtype, torch.float32)  # that of the losses it will be compared with
@@ -34,6 +38,9 @@ class Best:
     def offer(self, which: Tensor, candidates: Tensor, logits: Tensor, loss: Tensor) -> Tensor:
         """Offer one candidate for each image in `which`; says which of them were better than what was there."""
         falls = fallen(logits, self.labels[which], self.targeted)
+        if self.judge is not None and bool(falls.any()):
+            with torch.no_grad():
+                falls[falls.clone()] = fallen(self.judge(candidates[falls]), self.labels[which][falls], self.targeted)
         held, known = self.has_fallen[which], self.loss[which]
         better = (falls & ~held) | ((falls == held) & (loss > known))
         taken = which[better]
@@ -41,6 +48,14 @@ class Best:
         self.loss[taken] = loss[better].to(self.loss.dtype)
         self.has_fallen[taken] = falls[better]
         return better
+
+    def merge(self, which: Tensor, other: Best) -> None:
+        """Take what another search found for the images in `which`, where it found better."""
+        held, known = self.has_fallen[which], self.loss[which]
+        better = (other.has_fallen & ~held) | ((other.has_fallen == held) & (other.loss > known))
+        taken = which[better]
+        self.images[taken], self.loss[taken] = other.images[better], other.loss[better]
+        self.has_fallen[taken] = other.has_fallen[better]
 
 
 @contextmanager

@@ -117,6 +117,7 @@ def moved_energy(proposals: Proposals, query: int, side: int, delta: Tensor, eps
     shape = shape.gather(3, columns[:, None, None, :].expand(-1, 1, delta.shape[2], -1)) * into  # (N, 1, H, W)
     old = delta * into / held.clamp_min(1e-12).to(delta)[..., None, None]
     new = shape * proposals.colour(query) + old
+    new = torch.where(energy(new)[..., None, None] > 0, new, old)  # in a window of one pixel the two may cancel
     new = new * (budget / energy(new).sqrt().clamp_min(1e-12)).to(delta)[..., None, None]
     moved = torch.where(into, new, torch.where(out, 0, delta))
     length = energy(moved).sum(1).sqrt().clamp_min(1e-12)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from vallum.disk import write_whole
 from vallum.errors import UserError
 
 FILE = "checkpoint.pt"
@@ -17,14 +18,16 @@ FORMAT = 1
 
 
 def write_checkpoint(folder: Path, state: dict[str, Any], plan: dict[str, Any]) -> None:
-    """Write beside the old one and rename: a kill at any moment leaves the old file or the new one, never half."""
-    beside = folder / f".{FILE}.new"
-    try:
-        with beside.open("wb") as file:
+    """A kill at any moment leaves the old file or the new one."""
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
             torch.save({"format": FORMAT, "plan": plan, "state": state}, file)
             file.flush()
             os.fsync(file.fileno())  # so that a machine that goes down does not keep the name and lose the content
-        beside.replace(folder / FILE)
+
+    try:
+        write_whole(folder / FILE, write)
     except OSError as error:
         raise UserError(f"the checkpoint cannot be written: {error}", remedy="free some room") from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -134,7 +134,7 @@ class Loader:
         """Weight steps per epoch; the images that fill no whole batch wait for another epoch."""
         return len(self.indices) // self.batch_size
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Portion]:
+    def epoch(self, epoch: int, start: int = 0) -> Generator[Portion]:
         """The portions of one epoch from its step `start` on, prepared by threads while the model works."""
         order = Draws(self.settings.seed, [epoch], "order").each("epoch")[0].permutation(self.indices)
         with ThreadPoolExecutor(self.settings.workers, "vallum-loader") as pool:

@@ -12,7 +12,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from vallum.disk import write_whole
+
 Row = dict[str, float]  # one epoch; its columns are the same in every epoch of a run
+WATCHED = ("validation_accuracy", "robust_accuracy")
 HIDDEN = ("epoch", "step", "lr")  # from the line that is printed per epoch
 
 
@@ -35,6 +38,7 @@ class Log:
             disable=not self.console.is_terminal,
         )
         self.board: Any = None
+        self.known = ""  # the accuracies after the last epoch
 
     def __enter__(self) -> Log:
         self.bar.start()
@@ -59,7 +63,7 @@ class Log:
             self.board = TensorBoardLogger(self.folder, name="", version="tensorboard", purge_step=step or None)
 
     def step(self, step: int, loss: float, lr: float) -> None:
-        self.bar.update(self.task, completed=step, said=f"loss {loss:.4f}")
+        self.bar.update(self.task, completed=step, said=f"loss {loss:.4f}{self.known}")
         if self.board is not None:
             self.board.log_metrics({"loss": loss, "lr": lr}, step=step)
 
@@ -71,13 +75,13 @@ class Log:
         writer = csv.DictWriter(text, fieldnames=list(history[-1]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
-        beside = self.folder / ".log.csv.new"
-        beside.write_text(text.getvalue(), encoding="utf-8")
-        beside.replace(self.folder / "log.csv")
+        write_whole(self.folder / "log.csv", lambda path: path.write_text(text.getvalue(), encoding="utf-8"))
 
     def epoch(self, history: list[Row]) -> None:
         self.table(history)
         row = history[-1]
+        accuracies = {name.partition("_")[0]: value for name, value in row.items() if name in WATCHED}
+        self.known = "".join(f", {name} {value:.1%}" for name, value in accuracies.items())
         if self.board is not None:
             shown = {f"epoch/{name}": value for name, value in row.items() if name not in ("epoch", "step")}
             self.board.log_metrics(shown, step=int(row["step"]))

@@ -55,7 +55,7 @@ def train(
     images = data if isinstance(data, Data) else load_data(data)
     share = float(validation) if isinstance(validation, int | float) else None
     watched = images if share is not None else validation if isinstance(validation, Data) else load_data(validation)
-    network = model if isinstance(model, Model) else load_model(model, classes=images.classes)
+    network = model if isinstance(model, Model) else _made(model, images, how.seed)
     _check(network, images, watched)
     folder = _writable(out)
     if fresh:
@@ -99,6 +99,13 @@ def train(
     return network
 
 
+def _made(source: Any, data: Data, seed: int) -> Model:
+    """With as many outputs as the data have classes; one that starts at random starts as the seed says."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return load_model(source, classes=data.classes)
+
+
 def _work(fabric: Any, job: Job) -> float:
     """What each process does."""
     if spawns(fabric):
@@ -136,6 +143,8 @@ def _writable(out: str | Path) -> Path:
         probe = folder / ".writable"
         probe.touch()
         probe.unlink(missing_ok=True)
+        for half in folder.glob(f".{FILE}.*"):  # what a killed process was about to write
+            half.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{folder} cannot be written to", error.strerror or str(error), "give another out=") from None
     return folder

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vallum.errors import UserError
+from vallum.models.load import available
 
 
 def make_fabric(device: str, devices: int, precision: str) -> Any:
@@ -23,10 +24,13 @@ def make_fabric(device: str, devices: int, precision: str) -> Any:
     kind, _, index = device.partition(":")
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device={device}", "this torch sees no CUDA device", "use device='cpu'")
+    else:
+        available(device)
     if index and devices > 1:
         raise UserError(f"device={device} with devices={devices}", "a numbered device is one", "leave out the number")
+    there = {"cuda": torch.cuda.device_count(), "cpu": max(2, os.cpu_count() or 1)}.get(kind, 1)
+    if devices > there:
+        raise UserError(f"devices={devices}", f"this machine has {there} of {kind}", "use fewer")
     nodes, launched = 1, False
     if dist.is_available() and dist.is_torchelastic_launched():
         here = int(os.environ["LOCAL_WORLD_SIZE"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,10 @@ class Worker:
         self.loader = Loader(self.cache, job.indices, job.settings, fabric.global_rank, fabric.world_size)
         self.model = job.model.to(fabric.device)
         first = self.cache.batch(job.indices[:8].tolist()).to(fabric.device)
+        if not len(first):
+            raise UserError("none of the first images can be read", remedy="look at why, with on_error='stop'")
         check_model(self.model.eval(), first.images, first.labels, job.data.classes)
-        torch.manual_seed(job.settings.seed)
+        _seed(fabric.device, job.settings.seed)
         self.companion = job.recipe.companion(self.model, first.images).to(fabric.device)
         self.trained = (self.model, self.companion)
         copy_from_first(fabric, self.trained)
@@ -98,15 +100,16 @@ class Worker:
     def _epoch(self, started: float) -> None:
         began, first = time.monotonic(), self.step_in_epoch
         every = self.settings.checkpoint_every
-        for portion in self.loader.epoch(self.epoch, first):
-            lr = self._step(portion)
-            self.step_in_epoch += 1
-            ends = self.step_in_epoch == self.loader.steps
-            saves = bool(every) and self.step % every == 0 and not ends
-            if ends or saves or self.step % self.settings.show_every == 0:
-                self._look(lr)
-            if saves:
-                self._save(time.monotonic() - started)
+        with closing(self.loader.epoch(self.epoch, first)) as portions:  # its threads end with it, also by an error
+            for portion in portions:
+                lr = self._step(portion)
+                self.step_in_epoch += 1
+                ends = self.step_in_epoch == self.loader.steps
+                saves = bool(every) and self.step % every == 0 and not ends
+                if ends or saves or self.step % self.settings.show_every == 0:
+                    self._look(lr)
+                if saves:
+                    self._save(time.monotonic() - started)
         trained = (self.loader.steps - first) * self.loader.batch_size
         speed = trained / max(time.monotonic() - began, 1e-9)
         means = {name: total / max(self.images, 1) for name, total in self.sums.items()}
@@ -126,7 +129,7 @@ class Worker:
             group["lr"] = lr
         # What a network draws itself, as dropout does, hangs on the step alone: so a resumed run draws the same.
         noise = Draws(job.settings.seed, [self.fabric.global_rank], f"step {self.step}")
-        torch.manual_seed(int(noise.integers(2**62, purpose="network")))
+        _seed(self.fabric.device, int(noise.integers(2**62, purpose="network")))
         context = Context(
             seed=job.settings.seed,
             epoch=self.epoch,
@@ -226,6 +229,13 @@ class Worker:
         self.epoch, self.step_in_epoch = state["epoch"], state["step_in_epoch"]
         self.sums, self.images = state["sums"], state["images"]
         self.seconds, self.history = state["seconds"], state["history"]
+
+
+def _seed(device: torch.device, seed: int) -> None:
+    """As torch.manual_seed, which takes milliseconds where there are no other devices, for one device."""
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
 
 
 def lay_out(model: Model, order: torch.memory_format) -> None:

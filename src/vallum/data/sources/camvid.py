@@ -6,7 +6,7 @@ import numpy as np
 
 from vallum.data.data import Data
 from vallum.data.files import MaskedFiles
-from vallum.data.request import DATA_SOURCES, Request
+from vallum.data.request import DATA_SOURCES, Request, refuse_unknown
 from vallum.data.storage import open_storage
 from vallum.errors import UserError
 from vallum.images import IGNORE
@@ -22,7 +22,7 @@ _VOID[len(CLASSES)] = IGNORE  # SegNet's twelfth value is void
 @DATA_SOURCES.register("camvid")
 def camvid(source: Source, request: Request) -> Data:
     """CamVid, 11 classes, images/<split> with masks/<split>, or <split> with <split>annot: camvid:PATH?split=test"""
-    source.refuse_unknown("split")
+    refuse_unknown(source, "split")
     split = source.options.get("split", "test")
     storage = open_storage(source.rest)
     listing = storage.listing()

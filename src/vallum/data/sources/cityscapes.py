@@ -6,7 +6,7 @@ import numpy as np
 
 from vallum.data.data import Data
 from vallum.data.files import MaskedFiles
-from vallum.data.request import DATA_SOURCES, Request
+from vallum.data.request import DATA_SOURCES, Request, refuse_unknown
 from vallum.data.storage import open_storage
 from vallum.errors import UserError
 from vallum.images import IGNORE
@@ -35,7 +35,7 @@ TRAIN_IDS[list(_IDS)] = range(len(_IDS))
 @DATA_SOURCES.register("cityscapes")
 def cityscapes(source: Source, request: Request) -> Data:
     """Cityscapes, leftImg8bit/ beside gtFine/, its 19 training classes: cityscapes:PATH?split=val"""
-    source.refuse_unknown("split")
+    refuse_unknown(source, "split")
     split = source.options.get("split", "val")
     storage = open_storage(source.rest)
     listing = storage.listing()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from vallum.data.data import BrokenImageError, Data
 from vallum.data.files import LabelledFiles, MaskedFiles
-from vallum.data.request import DATA_SOURCES, Request
+from vallum.data.request import DATA_SOURCES, Request, refuse_unknown
 from vallum.data.storage import Listing, Storage, open_storage, readable
 from vallum.errors import UserError, did_you_mean
 from vallum.images import Task
@@ -23,7 +23,7 @@ def folder(source: Source, request: Request) -> Data:
     of `classes=`, else sorted, by number where all of them are numbers. A mask's pixels hold the number of their class,
     255 where they are ignored; it has its picture's name, up to the extension.
     """
-    source.refuse_unknown()
+    refuse_unknown(source)
     storage = open_storage(source.rest)
     listing = storage.listing()
     known = request.classes or ()

@@ -7,7 +7,7 @@ from typing import Any
 
 from vallum.data.data import Data
 from vallum.data.objects import LABEL_KEYS, Items
-from vallum.data.request import DATA_SOURCES, Request
+from vallum.data.request import DATA_SOURCES, Request, refuse_unknown
 from vallum.errors import UserError
 from vallum.specs import Source
 
@@ -19,7 +19,7 @@ def hugging_face(source: Source, request: Request) -> Data:
     The picture is the first image column and the label the class column, or the second image column for a segmenter;
     `image=` and `label=` name others. `config=` and `revision=` choose among versions.
     """
-    source.refuse_unknown("split", "config", "revision", "image", "label")
+    refuse_unknown(source, "split", "config", "revision", "image", "label")
     try:
         import datasets
     except ImportError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vallum.data.arrays import Arrays
 from vallum.data.data import Data
-from vallum.data.request import DATA_SOURCES, Request
+from vallum.data.request import DATA_SOURCES, Request, refuse_unknown
 from vallum.data.storage import existing_path
 from vallum.data.stored import stored_arrays
 from vallum.errors import UserError
@@ -18,7 +18,7 @@ def npz(source: Source, request: Request) -> Data:
 
     Images are uint8, or floats in [0, 1]: (N, H, W, C), (N, C, H, W) or (N, H, W). They are mapped, not read.
     """
-    source.refuse_unknown()
+    refuse_unknown(source)
     path = existing_path(source.rest, "an .npz file with the arrays images and labels")
     order = ("masks", "labels") if request.task is Task.SEGMENT else ("labels", "masks")
     arrays = stored_arrays(path, ("images", "classes", *order))

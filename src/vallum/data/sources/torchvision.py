@@ -8,7 +8,7 @@ from typing import Any
 
 from vallum.data.data import Data
 from vallum.data.objects import Items
-from vallum.data.request import DATA_SOURCES, Request
+from vallum.data.request import DATA_SOURCES, Request, refuse_unknown
 from vallum.errors import UserError, did_you_mean
 from vallum.specs import Source, read_value
 from vallum.torchvision_shim import ensure_torchvision
@@ -35,7 +35,7 @@ def torchvision(source: Source, request: Request) -> Data:
         )
     made = getattr(datasets, source.rest)
     takes = _parameters(made)
-    source.refuse_unknown("split", *takes)
+    refuse_unknown(source, "split", *takes)
     items = _make(made, takes, _arguments(source, takes), source.rest)
     classes = request.classes
     if classes is None and source.rest in _HOW_MANY and not getattr(items, "classes", None):

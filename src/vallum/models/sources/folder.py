@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from vallum.errors import UserError
@@ -18,7 +19,9 @@ FORMS = "a saved folder, FILE.py:function, pkg.module:function, FILE.onnx, or SC
 def load_folder(source: Source, request: Request) -> Model:
     """A folder that vallum saved: FOLDER or folder:FOLDER. Options: trust=true lets it name code of yours."""
     folder = Path(source.rest).expanduser()
-    if not folder.is_dir():
+    if not source.rest:
+        raise UserError("the name of a model is empty", "a model comes from " + FORMS)
+    if not os.path.isdir(folder):
         raise _not_a_folder(folder)
     source.refuse_unknown("trust")
     if request.saved:
@@ -59,5 +62,5 @@ def _not_a_folder(path: Path) -> UserError:
             f"{path} holds weights, not a network", remedy=f"name the network too, as timm:resnet18?weights={path}"
         )
     return UserError(
-        f"{path} is a file" if path.exists() else f"there is no folder {path}", "a model comes from " + FORMS
+        f"{path} is a file" if os.path.exists(path) else f"there is no folder {path}", "a model comes from " + FORMS
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from vallum.errors import UserError
@@ -18,7 +19,7 @@ def load_onnx(source: Source, request: Request) -> Model:
     """An ONNX file, converted to torch so that it has gradients: onnx:net.onnx; with ?gradients=false run as it is."""
     source.refuse_unknown("gradients")
     path = Path(source.rest).expanduser()
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"there is no file {path}", "an ONNX file", "check the path")
     onnx = need("onnx", extra="onnx")
     try:

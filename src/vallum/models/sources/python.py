@@ -81,7 +81,7 @@ def _import(where: str) -> ModuleType:
 
 
 def _run_file(path: Path) -> ModuleType:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"there is no file {path}", remedy="check the path; it is relative to the current directory")
     path = path.resolve()
     known = sys.modules.get(str(path))  # run once, as an import would be: it may register things

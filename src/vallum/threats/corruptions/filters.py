@@ -68,14 +68,11 @@ def separable(images: Tensor, weights: tuple[float, ...], border: Border) -> Ten
 
 def _strips(length: int, reach: int) -> list[tuple[slice, slice]]:
     """Strips of an axis, and what each needs of it under a kernel of this reach: far from it the matrices are zero."""
-    size = max(32, 2 * reach)
+    size = max(32, 2 * reach)  # what is folded in at an edge stays in that edge's strip
     ends = [*range(size, length - size + 1, size), length]
     starts = [0, *ends[:-1]]
     return [
-        (
-            slice(start, end),
-            slice(max(0, min(start - reach, length - reach - 1)), min(length, max(end + reach, reach + 1))),
-        )
+        (slice(start, end), slice(max(0, start - reach), min(length, end + reach)))
         for start, end in zip(starts, ends, strict=True)
     ]
 

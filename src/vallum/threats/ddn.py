@@ -1,0 +1,59 @@
+"""Decoupled direction and norm, Rony et al. 2019 (arXiv 1811.09600): the nearest image that falls, in the norm 2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vallum.specs import parameter
+from vallum.threats.base import THREATS
+from vallum.threats.losses import loss_named
+from vallum.threats.minimal import Minimal, Nearest, annealed
+from vallum.threats.norms import norm_named
+from vallum.threats.search import frozen
+
+
+@THREATS.register("ddn")
+@dataclass(frozen=True)
+class DDN(Minimal):
+    """Follow the gradient on a sphere that shrinks while the image has fallen and grows while it stands.
+
+    >>> DDN(steps=50).spec
+    'ddn:steps=50'
+    """
+
+    steps: int = parameter("forward and backward passes", 100)
+    first_radius: float = parameter("of the sphere", 1.0)
+    change: float = parameter("of the radius per step, as a share of it", 0.05)
+    targeted: bool = parameter("drive each image towards its label instead of away", False)
+    seed: int = parameter("of nothing: the search begins at the image", 0, hidden=True)
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
+    ) -> Tensor:
+        norm, loss, sign = norm_named("2"), loss_named("cross_entropy"), -1.0 if self.targeted else 1.0
+        self.draws(images, keys)
+        with frozen(model):
+            clean, labels = images.detach().clone(), labels.clone()
+            best = Nearest(clean, labels, self.targeted, norm)
+            low, high = -clean, 1 - clean
+            delta = torch.zeros_like(clean)
+            radius = torch.full((len(clean),), self.first_radius, dtype=clean.dtype, device=clean.device)
+            farthest = norm.length(torch.maximum(clean, high)).to(radius)  # the box's far corner
+            for step in range(self.steps):
+                point = (clean + delta).clamp(0, 1).requires_grad_()
+                logits = model(point)
+                falls = best.offer(point.detach(), logits.detach())
+                (gradient,) = torch.autograd.grad(sign * loss(logits, labels).sum(), point)
+                stride = torch.full_like(radius, annealed(1.0, 0.01, step, self.steps))
+                delta = delta + norm.steepest(gradient, stride, low, high)
+                radius = torch.where(falls, radius * (1 - self.change), radius * (1 + self.change)).minimum(farthest)
+                length = norm.length(delta).clamp_min(1e-12).to(radius)
+                delta = (delta * (radius / length).view(-1, 1, 1, 1)).clamp(low, high)
+            with torch.no_grad():
+                point = (clean + delta).clamp(0, 1)
+                best.offer(point, model(point))
+        return best.images

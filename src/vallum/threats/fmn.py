@@ -1,0 +1,85 @@
+"""Fast minimum norm, Pintor et al. 2021 (arXiv 2102.12827): the nearest image that falls, in any norm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vallum.specs import parameter
+from vallum.threats.base import THREATS
+from vallum.threats.losses import loss_named
+from vallum.threats.minimal import Minimal, Nearest, annealed
+from vallum.threats.norms import norm_named
+from vallum.threats.search import frozen
+
+DUAL = {"inf": 1, "2": 2, "1": float("inf")}  # how long a gradient is to one who moves by so much in a norm
+
+
+@THREATS.register("fmn")
+@dataclass(frozen=True)
+class FMN(Minimal):
+    """Climb inside a ball whose radius follows the boundary: guessed from the slope first, then closed in on.
+
+    >>> FMN(norm="1").spec
+    'fmn:norm=1'
+    """
+
+    norm: Literal["inf", "2", "1", "0"] = parameter("in which the distance is measured", "2")
+    steps: int = parameter("forward and backward passes", 100)
+    step_size: float = parameter("length of the first step, in the norm 2; the last is a hundredth of it", 1.0)
+    change: float = parameter("of the radius per step, as a share of it, at first; a fiftieth of it at last", 0.05)
+    targeted: bool = parameter("drive each image towards its label instead of away", False)
+    seed: int = parameter("of nothing: the search begins at the image", 0, hidden=True)
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
+    ) -> Tensor:
+        norm, loss, sign = norm_named(self.norm), loss_named("margin"), -1.0 if self.targeted else 1.0
+        self.draws(images, keys)
+        with frozen(model):
+            clean, labels = images.detach().clone(), labels.clone()
+            best = Nearest(clean, labels, self.targeted, norm)
+            low, high = -clean, 1 - clean
+            delta = torch.zeros_like(clean)
+            radius = torch.full((len(clean),), torch.inf, dtype=torch.float64, device=clean.device)
+            for step in range(self.steps):
+                point = (clean + delta).clamp(0, 1).requires_grad_()
+                logits = model(point)
+                values = sign * loss(logits, labels)
+                falls = best.offer(point.detach(), logits.detach())
+                (gradient,) = torch.autograd.grad(values.sum(), point)
+                change = annealed(self.change, self.change / 50, step, self.steps)
+                radius = self._follow(radius, change, falls, best, norm.length(delta), values.detach(), gradient)
+                stride = torch.full((len(clean),), annealed(self.step_size, self.step_size / 100, step, self.steps))
+                delta = delta + norm_named("2").steepest(gradient, stride.to(clean), low, high)
+                delta = norm.project(delta, radius.to(clean.dtype), low, high)
+            with torch.no_grad():
+                point = (clean + delta).clamp(0, 1)
+                best.offer(point, model(point))
+        return best.images
+
+    def _follow(
+        self,
+        radius: Tensor,
+        change: float,
+        falls: Tensor,
+        best: Nearest,
+        length: Tensor,
+        values: Tensor,
+        gradient: Tensor,
+    ) -> Tensor:
+        """The next radius: within what is known to suffice, beyond what does not."""
+        if self.norm == "0":
+            begun = torch.where(radius.isinf(), 0, radius)
+            closer = torch.minimum((begun * (1 - change)).floor().minimum(begun - 1), best.distance).clamp_min(0)
+            farther = (begun * (1 + change)).floor().maximum(begun + 1)
+            return torch.where(falls, closer, farther)
+        slope = torch.linalg.vector_norm(gradient.flatten(1).double(), DUAL[self.norm], dim=1).clamp_min(1e-12)
+        guessed = length + values.abs().double() / slope
+        closer = torch.minimum(radius * (1 - change), best.distance)
+        farther = torch.where(best.distance.isfinite(), radius * (1 + change), guessed)
+        return torch.where(falls, closer, farther)

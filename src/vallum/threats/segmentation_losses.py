@@ -1,0 +1,79 @@
+"""Losses made for segmenters, per pixel: where plain cross-entropy lets pixels that are lost already shout loudest.
+
+Masked and balanced cross-entropy and Jensen-Shannon are those of SEA, Croce et al. 2024 (arXiv 2306.12941), the
+normalised logit an earlier one of theirs; the cosine weights are those of CosPGD, Agnihotri et al. 2024 (arXiv
+2302.02213). All work for classifiers too, where an image is one pixel.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vallum.images import IGNORE
+from vallum.threats.losses import loss
+
+TINY = 1e-12
+
+
+@loss
+def masked_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of the pixels that are still right."""
+    return F.cross_entropy(logits, labels, reduction="none") * _right(logits, labels)
+
+
+@loss
+def jensen_shannon(logits: Tensor, labels: Tensor) -> Tensor:
+    """The divergence of prediction and label: bounded, and flat where the label's probability is gone already."""
+    log_p = logits.log_softmax(1)
+    p = log_p.exp()
+    own = p.gather(1, labels[:, None])[:, 0]
+    # With m = (p + onehot) / 2 every class but the label's adds p log 2 to KL(p, m), and nothing to KL(onehot, m).
+    halves = ((own + 1) / 2).log()
+    own_part = own * (log_p.gather(1, labels[:, None])[:, 0] - halves)
+    others_part = (1 - own) * torch.log(torch.tensor(2.0, dtype=p.dtype, device=p.device))
+    return (own_part + others_part - halves) / 2
+
+
+@loss
+def cosine_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy weighted by how well the prediction is aligned with the label, the weight held fixed."""
+    p = logits.detach().softmax(1)
+    weight = p.gather(1, labels[:, None])[:, 0] / p.square().sum(1).sqrt().clamp_min(TINY)
+    return F.cross_entropy(logits, labels, reduction="none") * weight
+
+
+@loss
+def normalised_logit(logits: Tensor, labels: Tensor) -> Tensor:
+    """Minus the label's logit over the length of all, of the pixels that are still right."""
+    own = logits.gather(1, labels[:, None])[:, 0]
+    return -own / logits.square().sum(1).sqrt().clamp_min(TINY) * _right(logits, labels)
+
+
+def balanced_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Masked cross-entropy in which each class that occurs in an image weighs the same, however few its pixels.
+
+    SEA weighs by how common a class is in a training set; an attacker who sees one image has that image.
+    """
+    logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+    if labels.ndim == 1:
+        return masked_cross_entropy(logits, labels)
+    valid = labels != IGNORE
+    known = labels.where(valid, 0)
+    values = (F.cross_entropy(logits, known, reduction="none") * _right(logits, known)).where(valid, 0).flatten(1)
+    counts = torch.zeros(len(logits), logits.shape[1], device=logits.device, dtype=logits.dtype)
+    counts.scatter_add_(1, known.flatten(1), valid.flatten(1).to(logits.dtype))
+    weights = 1 / counts.clamp_min(1).gather(1, known.flatten(1))
+    return (values * weights).sum(1) / (counts > 0).sum(1).clamp_min(1)
+
+
+def wrong_share(logits: Tensor, labels: Tensor) -> Tensor:
+    """(N,) the share of the pixels with a label that are wrong: what an attack on segmentation is after."""
+    valid = labels != IGNORE
+    wrong = ((logits.argmax(1) != labels) & valid).flatten(1).sum(1).double()
+    return wrong / valid.flatten(1).sum(1).clamp_min(1)
+
+
+def _right(logits: Tensor, labels: Tensor) -> Tensor:
+    return (logits.argmax(1) == labels).to(logits.dtype)

@@ -1,0 +1,65 @@
+"""Sigma-zero, Cinà et al. 2025 (arXiv 2402.01879): the fewest values to change so that an image falls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vallum.specs import parameter
+from vallum.threats.base import THREATS
+from vallum.threats.losses import loss_named
+from vallum.threats.minimal import Minimal, Nearest, annealed
+from vallum.threats.norms import norm_named
+from vallum.threats.search import frozen
+
+
+@THREATS.register("sigma_zero")
+@dataclass(frozen=True)
+class SigmaZero(Minimal):
+    """Descend on the margin and on a smooth count of changed values, and put small changes back to nothing.
+
+    >>> SigmaZero(steps=200).spec
+    'sigma_zero:steps=200'
+    """
+
+    steps: int = parameter("forward and backward passes", 100)
+    step_size: float = parameter("of the first step; the last is a tenth of it", 1.0)
+    sigma: float = parameter("how sharp the count is: a change of its root counts half", 1e-3)
+    threshold: float = parameter("below which a change is undone, at first", 0.3)
+    threshold_step: float = parameter("by which that moves, up while the image has fallen", 0.01)
+    targeted: bool = parameter("drive each image towards its label instead of away", False)
+    seed: int = parameter("of nothing: the search begins at the image", 0, hidden=True)
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
+    ) -> Tensor:
+        loss, sign = loss_named("margin"), -1.0 if self.targeted else 1.0
+        self.draws(images, keys)
+        with frozen(model):
+            clean, labels = images.detach().clone(), labels.clone()
+            best = Nearest(clean, labels, self.targeted, norm_named("0"))
+            low, high = -clean, 1 - clean
+            delta = torch.zeros_like(clean)
+            threshold = torch.full((len(clean),), self.threshold, dtype=clean.dtype, device=clean.device)
+            for step in range(self.steps):
+                moved = delta.clone().requires_grad_()
+                point = (clean + moved).clamp(0, 1)
+                logits = model(point)
+                falls = best.offer(point.detach(), logits.detach())
+                lacks = (-sign * loss(logits, labels)).clamp_min(0)
+                square = moved.square()
+                count = (square / (square + self.sigma)).flatten(1).mean(1)
+                (gradient,) = torch.autograd.grad((lacks.sum() + count.sum()), moved)
+                stride = annealed(self.step_size, self.step_size / 10, step, self.steps)
+                largest = gradient.abs().flatten(1).amax(1).clamp_min(1e-12)
+                delta = (delta - gradient / largest.view(-1, 1, 1, 1) * stride).clamp(low, high)
+                shift = self.threshold_step * stride
+                threshold = torch.where(falls, threshold + shift, threshold - shift).clamp(0, 1)
+                delta = delta * (delta.abs() >= threshold.view(-1, 1, 1, 1))
+            with torch.no_grad():
+                point = (clean + delta).clamp(0, 1)
+                best.offer(point, model(point))
+        return best.images

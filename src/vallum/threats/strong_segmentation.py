@@ -1,0 +1,57 @@
+"""The worst case for segmentation: complementary losses, each climbed in balls that shrink, the best kept per image.
+
+In the manner of SEA, Croce et al. 2024 (arXiv 2306.12941), with the loss of CosPGD beside its own. A climb begins where
+the best one so far ended, so that a later loss finishes what an earlier one began; and each image keeps the point at
+which the largest share of its pixels is wrong.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from vallum.images import Draws
+from vallum.threats.climb import Objective, Rows, climb_through, phases
+from vallum.threats.losses import Loss, loss_named
+from vallum.threats.norms import Norm
+from vallum.threats.search import Best
+from vallum.threats.segmentation_losses import balanced_cross_entropy, wrong_share
+
+STEPS = 60
+LOSSES: tuple[str | Loss, ...] = (
+    "masked_cross_entropy",
+    balanced_cross_entropy,
+    "jensen_shannon",
+    "cosine_cross_entropy",
+)
+MORE_LOSSES: tuple[str | Loss, ...] = ("normalised_logit", "cross_entropy", "margin")
+
+
+def union(
+    model: nn.Module,
+    best: Best,
+    images: Tensor,
+    radii: Tensor,
+    norm: Norm,
+    draws: Draws,
+    steps: int,
+    exhaustive: bool,
+) -> None:
+    """Offer `best` all that the climbs pass through."""
+    losses = LOSSES + MORE_LOSSES if exhaustive else LOSSES
+    for place, named in enumerate(losses):
+        standing = best.standing()
+        if not len(standing):
+            return
+        loss = loss_named(named) if isinstance(named, str) else named
+        clean, eps = images[standing], radii[standing]
+        balls = phases(steps, norm, large_first=True)
+        start = best.images[standing] - clean
+        if place == 0 or exhaustive:
+            start = norm.random(draws.take(standing).of(place), eps * balls[0][0], -clean, 1 - clean)
+        label = best.labels[standing]
+        rows = Rows.begin(standing, clean, label, label, eps, start)
+        climb_through(model, best, rows, balls, norm, _raised(loss), wrong_share)
+
+
+def _raised(loss: Loss) -> Objective:
+    return lambda logits, labels, aims: loss(logits, labels)

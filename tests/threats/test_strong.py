@@ -1,0 +1,104 @@
+"""The cascade: never weaker than its parts, honest about its precision, and not fooled by a gradient that lies."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from threat_oracles import EPS, Exact, ExactPixels, Linear, drawn, grey_and_boxed, optimum
+from torch import Tensor, nn
+
+from vallum.errors import UserError
+from vallum.threats import APGD, Square, Strong, TargetedAPGD
+from vallum.threats.losses import fallen
+from vallum.threats.segmentation_losses import wrong_share
+
+
+def curved(n: int = 60) -> tuple[Exact, Tensor, Tensor]:
+    images = torch.rand(n, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    return Exact(), images, Exact()(images).argmax(1)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("inf", 0.08), ("2", 0.15), ("1", 0.25)])
+def test_everything_falls_that_a_long_attack_makes_fall(norm: str, eps: float) -> None:
+    model, images, labels = curved()
+    fell = fallen(model(Strong(eps=eps, norm=norm)(model, images, labels)), labels, targeted=False)
+    assert 0 < int(fell.sum()) < len(images)
+    for attack in (
+        APGD(eps=eps, norm=norm),
+        APGD(eps=eps, norm=norm, loss="dlr", restarts=2),
+        TargetedAPGD(eps=eps, norm=norm),
+    ):
+        by_it = fallen(model(attack(model, images, labels)), labels, targeted=False)
+        assert not bool((by_it & ~fell).any()), attack.spec
+
+
+@pytest.mark.parametrize("norm", EPS)
+@pytest.mark.parametrize("classes", [2, 3, 12])
+def test_on_a_linear_model_an_image_falls_exactly_if_it_can(norm: str, classes: int) -> None:
+    images, labels = grey_and_boxed(6)["ball and box"], torch.zeros(6, dtype=torch.long)
+    model = Linear(drawn(classes, 108) / 8)
+    _, best = optimum(norm, model, images, EPS[norm])
+    # Put the boundary just within reach for some of the images and just beyond it for the others.
+    for shift, falls in ((0.02, True), (-0.02, False)):
+        for i in range(6):
+            bias = torch.zeros(classes)
+            bias[0] = float(best[i]) - shift
+            with torch.no_grad():
+                model.bias.copy_(bias)
+            found = Strong(eps=EPS[norm], norm=norm)(model, images[i : i + 1], labels[:1], [i])
+            assert bool(fallen(model(found), labels[:1], targeted=False)[0]) is falls
+
+
+class Masked(nn.Module):
+    """A model whose gradient is zero everywhere, though small changes of the image make it fall."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        steps = (images * 255).round() / 255  # no gradient passes a rounding
+        return torch.stack([steps.mean((1, 2, 3)), 0.49 + 0.0 * images.mean((1, 2, 3))], 1)
+
+
+def test_where_the_gradient_is_of_no_use_random_search_decides() -> None:
+    images, labels = torch.full((4, 3, 8, 8), 0.5), torch.zeros(4, dtype=torch.long)
+    model, eps = Masked(), 6 / 255
+    assert not bool(fallen(model(APGD(eps=eps)(model, images, labels)), labels, targeted=False).all())
+    assert bool(fallen(model(Strong(eps=eps)(model, images, labels)), labels, targeted=False).all())
+    assert bool(fallen(model(Square(eps=eps, queries=500)(model, images, labels)), labels, targeted=False).all())
+
+
+def test_a_fall_that_only_half_precision_saw_does_not_count() -> None:
+    class Wavering(nn.Module):
+        """Answers wrongly, but only in half precision."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            half = torch.is_autocast_enabled("cpu")
+            own = images.mean((1, 2, 3)) * 1e-3 + (0.0 if half else 1.0)
+            return torch.stack([own, torch.full_like(own, 0.5)], 1)
+
+    images, labels = torch.rand(4, 3, 6, 6), torch.zeros(4, dtype=torch.long)
+    found = Strong(eps=0.1, precision="bfloat16", effort=0.1)(Wavering(), images, labels)
+    assert not bool(fallen(Wavering()(found), labels, targeted=False).any())
+    model, images, labels = curved()
+    fell = [
+        fallen(model(Strong(eps=0.08, precision=p)(model, images, labels)), labels, targeted=False)
+        for p in ("float32", "bfloat16")
+    ]
+    assert torch.equal(*fell)
+
+
+def test_of_a_segmenter_no_fewer_pixels_fall_than_to_any_one_loss() -> None:
+    images = torch.rand(4, 3, 10, 10, generator=torch.Generator().manual_seed(0))
+    labels = ExactPixels()(images).argmax(1)
+    labels[:, 0] = 255
+    model, eps = ExactPixels(), 0.03
+    wrong = wrong_share(model(Strong(eps=eps)(model, images, labels)), labels)
+    for loss in ("cross_entropy", "margin"):
+        other = wrong_share(model(APGD(eps=eps, loss=loss)(model, images, labels)), labels)
+        assert bool((wrong >= other).all()), (loss, wrong, other)
+    more = wrong_share(model(Strong(eps=eps, exhaustive=True, effort=0.5)(model, images, labels)), labels)
+    assert bool((more >= wrong - 0.011).all())
+
+
+def test_mistakes_and_passes() -> None:
+    with pytest.raises(UserError, match="effort=0"):
+        Strong(eps=0.1, effort=0.0)
+    assert Strong(eps=0.1).passes < Strong(eps=0.1, exhaustive=True).passes / 10
