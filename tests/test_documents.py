@@ -17,10 +17,13 @@ BLOCKS = [
         re.findall(r"^```python\n(.*?)^```", path.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     )
 ]
+FENCED = re.compile(r"^ *```(?:sh)?\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+COMMAND = re.compile(r"^ *(vallum .*?)(?=^ *(?:vallum|pip|make) |\Z)", re.DOTALL | re.MULTILINE)
 COMMANDS = [
-    pytest.param(line, id=line[:60])
+    pytest.param(command, id=" ".join(command.split())[:60])
     for path in [*DOCUMENTS, *(ROOT / "src/vallum/cli").glob("*.py")]
-    for line in re.findall(r"^ *(vallum (?!takes)[a-z]+ (?:[^\\\n]|\\\n)*)$", path.read_text("utf-8"), re.MULTILINE)
+    for block in FENCED.findall(path.read_text("utf-8"))
+    for command in COMMAND.findall(block)
 ]
 
 
@@ -35,7 +38,7 @@ def test_commands_are_of_the_right_form(line: str) -> None:
     """Parsed as the shell and the command line would, without running anything."""
     from vallum.cli import app
 
-    words = shlex.split(line.replace("\\\n", " ").split(" | ")[0].split(" > ")[0])[1:]
+XX.split(" > ")[0], comments=True)[1:]
     group = typer.main.get_command(app)
     assert isinstance(group, click.Group) or hasattr(group, "commands")
     command = group.commands[words[0]]  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from vallum.threats.losses import fallen
 from vallum.threats.segmentation_losses import wrong_share
 
 
-def curved(n: int = 60) -> tuple[Exact, Tensor, Tensor]:
+def curved(n: int = 40) -> tuple[Exact, Tensor, Tensor]:
     images = torch.rand(n, 3, 6, 6, generator=torch.Generator().manual_seed(0))
     return Exact(), images, Exact()(images).argmax(1)
 
@@ -25,7 +25,6 @@ def test_everything_falls_that_a_long_attack_makes_fall(norm: str, eps: float) -
     assert 0 < int(fell.sum()) < len(images)
     for attack in (
         APGD(eps=eps, norm=norm),
-        APGD(eps=eps, norm=norm, loss="dlr", restarts=2),
         TargetedAPGD(eps=eps, norm=norm),
     ):
         by_it = fallen(model(attack(model, images, labels)), labels, targeted=False)
@@ -33,14 +32,14 @@ def test_everything_falls_that_a_long_attack_makes_fall(norm: str, eps: float) -
 
 
 @pytest.mark.parametrize("norm", EPS)
-@pytest.mark.parametrize("classes", [2, 3, 12])
+@pytest.mark.parametrize("classes", [2, 12])
 def test_on_a_linear_model_an_image_falls_exactly_if_it_can(norm: str, classes: int) -> None:
-    images, labels = grey_and_boxed(6)["ball and box"], torch.zeros(6, dtype=torch.long)
+    images, labels = grey_and_boxed(2)["ball and box"], torch.zeros(2, dtype=torch.long)
     model = Linear(drawn(classes, 108) / 8)
     _, best = optimum(norm, model, images, EPS[norm])
     # Put the boundary just within reach for some of the images and just beyond it for the others.
     for shift, falls in ((0.02, True), (-0.02, False)):
-        for i in range(6):
+        for i in range(2):
             bias = torch.zeros(classes)
             bias[0] = float(best[i]) - shift
             with torch.no_grad():
@@ -94,7 +93,7 @@ def test_of_a_segmenter_no_fewer_pixels_fall_than_to_any_one_loss() -> None:
     for loss in ("cross_entropy", "margin"):
         other = wrong_share(model(APGD(eps=eps, loss=loss)(model, images, labels)), labels)
         assert bool((wrong >= other).all()), (loss, wrong, other)
-    more = wrong_share(model(Strong(eps=eps, exhaustive=True, effort=0.5)(model, images, labels)), labels)
+    more = wrong_share(model(Strong(eps=eps, exhaustive=True, effort=0.2)(model, images, labels)), labels)
     assert bool((more >= wrong - 0.011).all())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -112,7 +112,7 @@ def choose(total: int, n: int | None, seed: int) -> list[int]:
 
 
 def _models(models: Any) -> dict[str, Model]:
-    if isinstance(models, str | nn.Module) or callable(models):
+    if isinstance(models, str | nn.Module) or not isinstance(models, Iterable):
         models = [models]
     if not models:
         raise UserError("no model is given", remedy="name at least one")
@@ -131,7 +131,7 @@ def _models(models: Any) -> dict[str, Model]:
 
 def _threats(threats: Any, seed: int) -> list[Threat]:
     """Clean first, each once; the run's seed goes to those that have none of their own."""
-    given = list(threats) if isinstance(threats, Sequence) and not isinstance(threats, str) else [threats]
+    given = [threats] if isinstance(threats, str) or not isinstance(threats, Iterable) else list(threats)
     wanted: dict[str, Threat] = {}
     for one in ["clean", *given]:
         if not isinstance(one, str | Threat):

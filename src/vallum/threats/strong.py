@@ -29,6 +29,9 @@ from vallum.threats.square import Square
 from vallum.threats.strong_segmentation import STEPS, union
 
 
+ALL, NEAR, NEARER = float("inf"), 0.5, 0.15
+
+
 @dataclass(frozen=True)
 class Stage:
     """One climb of the cascade, for the images that still stand."""
@@ -37,13 +40,11 @@ class Stage:
     steps: int
     aim: int | None = None  # towards which class, the nearest being 0; none: away from the label
     random: bool = True  # from a random start, or from the image
-    within: float = float("inf")  # only images that lack at most this share of what their margin has gained
+    within: float = ALL  # only images that lack at most this share of what their margin has gained
 
 
-NEAR, NEARER = 0.5, 0.15
-CASCADE = (
-    Stage("margin", 10),
-    *(Stage("margin", 15, aim, random=False) for aim in range(4)),
+SHORT = (Stage("margin", 10), *(Stage("margin", 15, aim, random=False) for aim in range(4)))
+CLOSE = (
     *(Stage("dlr", 40, aim, within=NEAR) for aim in range(9)),
     Stage("cross_entropy", 50, within=NEAR),
     *(Stage("margin", 100, aim, within=NEARER) for aim in range(3)),
@@ -81,8 +82,7 @@ class Strong(Bounded):
 
     @property
     def passes(self) -> float:
-        always = [stage for stage in CASCADE if stage.within == float("inf")]
-        stages, queries = (CASCADE + EXHAUSTIVE, EXHAUSTIVE_BLIND) if self.exhaustive else (always, BLIND)
+        stages, queries = (SHORT + CLOSE + EXHAUSTIVE, EXHAUSTIVE_BLIND) if self.exhaustive else (SHORT, BLIND)
         return 1.0 + sum(3.0 * self._of(stage.steps) + 1 for stage in stages) + self._of(queries)
 
     def _of(self, steps: int) -> int:
@@ -104,7 +104,18 @@ class Strong(Bounded):
                 return best.images
             aims = look_around(model, best, images, 9)
             before = best.loss.clone()
-            self._run(CASCADE, fast, best, images, aims, before, draws.of("cascade"))
+            self._run(
+                [stage for stage in CASCADE if stage.within == ALL],
+                fast,
+                best,
+                images,
+                aims,
+                before,
+                draws.of("cascade"),
+            )
+            self._run(CLOSE, model, best, images, aims, before, draws.of("close"))  # here the last bits decide
+                [stage for stage in CASCADE if stage.within < ALL], model, best, images, aims, before, draws.of("near")
+            )
             doubtful = best.everyone() if self.exhaustive else self._blind(model, best, images, BLIND, draws)
             self._run(EXHAUSTIVE, model, best, images, aims, before, draws.of("exhaustive"), doubtful)
             self._blind(model, best, images, EXHAUSTIVE_BLIND, draws.of("exhaustive"), doubtful)
@@ -129,7 +140,7 @@ class Strong(Bounded):
             if these is not None:
                 standing = these[~best.has_fallen[these]]
             lacks, gained = -best.loss[standing], (best.loss - before)[standing]
-            which = standing[(lacks <= stage.within * gained) | (stage.within == float("inf"))]
+            which = standing[(lacks <= stage.within * gained) | (stage.within == ALL)]
             if not len(which):
                 continue
             clean, eps = images[which], radii[which]
