@@ -38,7 +38,7 @@ def test_commands_are_of_the_right_form(line: str) -> None:
     """Parsed as the shell and the command line would, without running anything."""
     from vallum.cli import app
 
-XX.split(" > ")[0], comments=True)[1:]
+    words = shlex.split(line.replace("\\\n", " ").split(" | ")[0].split(" > ")[0], comments=True)[1:]
     group = typer.main.get_command(app)
     assert isinstance(group, click.Group) or hasattr(group, "commands")
     command = group.commands[words[0]]  # type: ignore[attr-defined]

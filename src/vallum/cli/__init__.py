@@ -58,7 +58,7 @@ def version(
 def main() -> None:
     """Exit with 0 when done, with 2 and one line for a user's mistake, with 1 for a fault of ours."""
     try:
-        app()
+        app(prog_name="vallum")
     except UserError as mistake:
         print(f"vallum: {printable(str(mistake))}", file=sys.stderr)
         sys.exit(2)
