@@ -50,7 +50,9 @@ def bare_pgd(model: nn.Module, eps: float, steps: int) -> Run:
     return run
 
 
-def peers(model: nn.Module, eps: float, steps: int) -> Iterator[tuple[str, str, Callable[[], Run]]]:
+def peers(
+    model: nn.Module, shape: tuple[int, ...], classes: int, eps: float, steps: int
+) -> Iterator[tuple[str, str, Callable[[], Run]]]:
     """(row, who, how to make it); the making imports the peer, and may fail."""
     step = 2.5 * eps / steps
     yield "pgd", "bare loop", lambda: bare_pgd(model, eps, steps)
@@ -88,7 +90,7 @@ def peers(model: nn.Module, eps: float, steps: int) -> Iterator[tuple[str, str, 
         from art.estimators.classification import PyTorchClassifier
 
         wrapped = PyTorchClassifier(
-            model, nn.CrossEntropyLoss(), input_shape=(3, 32, 32), nb_classes=10, clip_values=(0, 1), device_type="cpu"
+            model, nn.CrossEntropyLoss(), input_shape=shape, nb_classes=classes, clip_values=(0, 1), device_type="cpu"
         )
         attack = ProjectedGradientDescent(
             wrapped, eps=eps, eps_step=step, max_iter=steps, num_random_init=1, batch_size=10_000, verbose=False
@@ -136,7 +138,9 @@ def score(model: nn.Module, batch: Batch, found: Tensor, row: str) -> str:
 
 def race(model: nn.Module, batch: Batch, eps: float, steps: int, rounds: int) -> None:
     print(f"| attack | peer | theirs | ours | seconds theirs | ours | theirs / ours |\n|{' --- |' * 7}")
-    for row, who, make in peers(model, eps, steps):
+    with torch.no_grad():
+        classes = model(batch.images[:1]).shape[1]
+    for row, who, make in peers(model, tuple(batch.images.shape[1:]), classes, eps, steps):
         try:
             other, own = make(), ours(row, model, eps, steps)
             pairs = [(timed(other, batch), timed(own, batch)) for _ in range(rounds)]
@@ -181,9 +185,8 @@ def beside_autoattack(model: nn.Module, batch: Batch, eps: float, batch_size: in
     print("| images | AutoAttack | strong | union | only AutoAttack broke | only strong broke | seconds | ratio |")
     print(f"|{' --- |' * 8}")
     only = f"{int((b & ~a).sum())} | {int((a & ~b).sum())}"
-    print(
-        f"| {len(a)} | {' | '.join(share)} | {only} | {seconds[0]:.1f} / {seconds[1]:.1f} | {seconds[0] / seconds[1]:.1f} |"
-    )
+    times = f"{seconds[0]:.1f} / {seconds[1]:.1f} | {seconds[0] / seconds[1]:.1f}"
+    print(f"| {len(a)} | {' | '.join(share)} | {only} | {times} |")
 
 
 def main() -> None:

@@ -28,7 +28,6 @@ from vallum.threats.search import Best, frozen
 from vallum.threats.square import Square
 from vallum.threats.strong_segmentation import STEPS, union
 
-
 ALL, NEAR, NEARER = float("inf"), 0.5, 0.15
 
 
@@ -104,18 +103,8 @@ class Strong(Bounded):
                 return best.images
             aims = look_around(model, best, images, 9)
             before = best.loss.clone()
-            self._run(
-                [stage for stage in CASCADE if stage.within == ALL],
-                fast,
-                best,
-                images,
-                aims,
-                before,
-                draws.of("cascade"),
-            )
+            self._run(SHORT, fast, best, images, aims, before, draws.of("short"))
             self._run(CLOSE, model, best, images, aims, before, draws.of("close"))  # here the last bits decide
-                [stage for stage in CASCADE if stage.within < ALL], model, best, images, aims, before, draws.of("near")
-            )
             doubtful = best.everyone() if self.exhaustive else self._blind(model, best, images, BLIND, draws)
             self._run(EXHAUSTIVE, model, best, images, aims, before, draws.of("exhaustive"), doubtful)
             self._blind(model, best, images, EXHAUSTIVE_BLIND, draws.of("exhaustive"), doubtful)

@@ -7,7 +7,9 @@ which the largest share of its pixels is wrong.
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from collections.abc import Callable
+
+from torch import Tensor
 
 from vallum.images import Draws
 from vallum.threats.climb import Objective, Rows, climb_through, phases
@@ -27,7 +29,7 @@ MORE_LOSSES: tuple[str | Loss, ...] = ("normalised_logit", "cross_entropy", "mar
 
 
 def union(
-    model: nn.Module,
+    model: Callable[[Tensor], Tensor],
     best: Best,
     images: Tensor,
     radii: Tensor,
