@@ -1,7 +1,7 @@
 """Race: vallum's attacks against those of other libraries, in one process, on the same model, images, steps and radius.
 
     pip install "vallum[benchmarks]"
-    pip install --no-deps pyautoattack torchattacks foolbox adv-lib adversarial-robustness-toolbox
+    pip install --no-deps pyautoattack torchattacks foolbox eagerpy adv-lib adversarial-robustness-toolbox six
     python benchmarks/attacks.py --model builtin:signs_resnet --data "builtin:signs?split=test" --images 64
 
 The peers go in without their dependencies: torchattacks pins an old `requests`, adv-lib asks for visdom, which does not

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 import typer
-from command_line import command
 
+from command_line import command
 from vallum import __version__
 from vallum.cli import app
 from vallum.data import DATA_SOURCES

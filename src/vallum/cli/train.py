@@ -89,7 +89,8 @@ def train(
     A small network on images that vallum makes, and one of timm's on photos with a subfolder for each class:
 
     ```
-    vallum train net:resnet --data "builtin:signs?split=train&n=30000" --out runs/plain
+    vallum train net:resnet --data "builtin:signs?split=train&n=30000" \
+        --out runs/plain
 
     vallum train "timm:resnet18?pretrained=true" --data folder:photos \
         --size 224 --lr 0.01 --epochs 10 --out runs/photos

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,10 @@ class Store:
         said = ", ".join(f"{name}: {_quoted(value)}" for name, value in facts.items())
 
         def write(aside: Path) -> None:
-            with duckdb.connect() as connection:
-                connection.execute(
-                    "CREATE TABLE cell AS SELECT unnest(from_json(?, ?), max_depth := 2)", [_json(rows), shape]
-                )
-                connection.execute(f"COPY cell TO {_quoted(str(aside))} (FORMAT parquet, KV_METADATA {{{said}}})")
+            _writer().execute(
+                "CREATE OR REPLACE TABLE cell AS SELECT unnest(from_json(?, ?), max_depth := 2)", [_json(rows), shape]
+            )
+            _writer().execute(f"COPY cell TO {_quoted(str(aside))} (FORMAT parquet, KV_METADATA {{{said}}})")
             aside.write_bytes(_sealed(aside.read_bytes()))
 
         with explained(self.folder):
@@ -170,6 +170,12 @@ def _around_seal(content: bytes) -> tuple[bytes, bytes]:
 
 def _hash(*parts: bytes) -> bytes:
     return hashlib.blake2b(b"".join(parts), digest_size=len(_UNSEALED) // 2).hexdigest().encode()
+
+
+@lru_cache(maxsize=1)
+def _writer() -> duckdb.DuckDBPyConnection:
+    """One for the whole process: to open one takes longer than to write a cell."""
+    return duckdb.connect()
 
 
 def _quoted(text: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vallum.threats.norms import Norm
 from vallum.threats.search import Best
@@ -122,7 +122,7 @@ class Sparse:
 
 
 def climb(
-    model: nn.Module,
+    model: Callable[[Tensor], Tensor],
     best: Best,
     rows: Rows,
     steps: int,
@@ -184,7 +184,7 @@ def phases(steps: int, norm: Norm, large_first: bool) -> list[tuple[float, int]]
 
 
 def climb_through(
-    model: nn.Module,
+    model: Callable[[Tensor], Tensor],
     best: Best,
     rows: Rows,
     steps: list[tuple[float, int]],

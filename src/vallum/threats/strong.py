@@ -141,7 +141,7 @@ class Strong(Bounded):
                 start = norm.random(draws.take(which).of(place), eps * steps[0][0], -clean, 1 - clean)
             aim = aims[which, 0 if stage.aim is None else stage.aim]
             rows = Rows.begin(which, clean, best.labels[which], aim, eps, start)
-            climb_through(model, best, rows, steps, norm, _objective(stage), margin)  # type: ignore[arg-type]
+            climb_through(model, best, rows, steps, norm, _objective(stage), margin)
 
     def _blind(
         self, model: nn.Module, best: Best, images: Tensor, queries: int, draws: Draws, these: Tensor | None = None
