@@ -13,7 +13,7 @@ from vallum.threats.losses import fallen
 from vallum.threats.segmentation_losses import wrong_share
 
 
-def curved(n: int = 40) -> tuple[Exact, Tensor, Tensor]:
+def curved(n: int = 20) -> tuple[Exact, Tensor, Tensor]:
     images = torch.rand(n, 3, 6, 6, generator=torch.Generator().manual_seed(0))
     return Exact(), images, Exact()(images).argmax(1)
 
@@ -31,8 +31,7 @@ def test_everything_falls_that_a_long_attack_makes_fall(norm: str, eps: float) -
         assert not bool((by_it & ~fell).any()), attack.spec
 
 
-@pytest.mark.parametrize("norm", EPS)
-@pytest.mark.parametrize("classes", [2, 12])
+@pytest.mark.parametrize(("norm", "classes"), [("inf", 2), ("inf", 12), ("2", 3), ("1", 3)])
 def test_on_a_linear_model_an_image_falls_exactly_if_it_can(norm: str, classes: int) -> None:
     images, labels = grey_and_boxed(2)["ball and box"], torch.zeros(2, dtype=torch.long)
     model = Linear(drawn(classes, 108) / 8)
@@ -44,7 +43,7 @@ def test_on_a_linear_model_an_image_falls_exactly_if_it_can(norm: str, classes: 
             bias[0] = float(best[i]) - shift
             with torch.no_grad():
                 model.bias.copy_(bias)
-            found = Strong(eps=EPS[norm], norm=norm)(model, images[i : i + 1], labels[:1], [i])
+            found = Strong(eps=EPS[norm], norm=norm, effort=0.5)(model, images[i : i + 1], labels[:1], [i])
             assert bool(fallen(model(found), labels[:1], targeted=False)[0]) is falls
 
 
