@@ -1,13 +1,15 @@
 """Race: vallum's attacks against those of other libraries, in one process, on the same model, images, steps and radius.
 
     pip install "vallum[benchmarks]"
-    pip install --no-deps pyautoattack torchattacks foolbox eagerpy adv-lib adversarial-robustness-toolbox six
+    pip install --no-deps pyautoattack torchattacks foolbox adv-lib adversarial-robustness-toolbox
+    pip install eagerpy gitpython requests scikit-learn six
     python benchmarks/attacks.py --model builtin:signs_resnet --data "builtin:signs?split=test" --images 64
 
 The peers go in without their dependencies: torchattacks pins an old `requests`, adv-lib asks for visdom, which does not
-install beside a current setuptools, and ART and foolbox ask for much that their attacks never import. A peer that does
-not import here is named and left out. Rounds of the two sides alternate, and seconds are those of the process, so that
-whatever else the machine does meets both; the ratio is the median over rounds of theirs over ours, with its extremes.
+install beside a current setuptools; what ART and foolbox import on the way to an attack is the second line. A peer
+that does not import here is named and left out. Rounds of the two sides alternate, and seconds are those of the
+process, so that whatever else the machine does meets both; the ratio is the median over rounds of theirs over ours,
+with its extremes.
 
     python benchmarks/attacks.py --strong --model ... --data ... --images 500 --eps 2/255
 
@@ -107,7 +109,7 @@ def peers(
     yield "pgd", "art", art_pgd
     yield "apgd", "torchattacks", torchattacks_apgd
     yield "apgd", "pyautoattack", pyautoattack_apgd
-    yield "apgd", "adv-lib", advlib("apgd", eps=eps, norm=float("inf"), n_iter=steps)
+    yield "apgd", "adv-lib", advlib("apgd", eps=eps, norm=float("inf"), n_iter=steps, loss_function="ce")
     yield "ddn", "adv-lib", advlib("ddn", steps=steps)
     yield "fmn:norm=inf", "adv-lib", advlib("fmn", norm=float("inf"), steps=steps)
     yield "sigma_zero", "adv-lib", advlib("sigma_zero", num_steps=steps)
@@ -133,7 +135,9 @@ def score(model: nn.Module, batch: Batch, found: Tensor, row: str) -> str:
     if row in ("pgd", "apgd"):
         return f"{float(stands.double().mean()):.3f} stand"
     length = {"ddn": moved.norm(dim=1), "fmn:norm=inf": moved.abs().amax(1), "sigma_zero": (moved != 0).sum(1)}[row]
-    return f"{float(length[~stands].double().median()):.4g} median"
+    if bool(stands.all()):
+        return "none fell"
+    return f"{float((~stands).double().mean()):.3f} fell, median {float(length[~stands].double().median()):.4g}"
 
 
 def race(model: nn.Module, batch: Batch, eps: float, steps: int, rounds: int) -> None:

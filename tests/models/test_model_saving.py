@@ -228,12 +228,12 @@ def test_damage_is_named(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_leaves_the_old_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(tensors: object, path: Path) -> None:
-        Path(path).write_bytes(b"half")
+    def fail(path: Path, content: bytes) -> None:
+        path.write_text("half")
         raise OSError("no space left")
 
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    monkeypatch.setattr("vallum.models.saving.save_file", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="no space"):
         save_model(load_model(folder), folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -17,12 +17,13 @@ def print_run(run: Run, console: Console | None = None) -> None:
     names = [model.name for model in run.plan.models]
     shown = headlines(run.outcomes)
     table = Table(title=_text(f"{run.measured} images of {run.plan.data or 'the data'}"), title_justify="left")
-    table.add_column("threat")
+    table.add_column("threat", overflow="fold")
     for name in names:
-        table.add_column(_text(name), justify="right")
+        table.add_column(_text(name), justify="right", overflow="fold")
+    gap = "  " if len(names) <= 2 else "\n"  # more of them side by side are too wide for most terminals
     for threat in dict.fromkeys(one.threat for one in shown):
         found = {one.model: one for one in shown if one.threat == threat}
-        cells = [Text(_rate(found[name])) if name in found else Text("") for name in names]
+        cells = [Text(_rate(found[name], gap)) if name in found else Text("") for name in names]
         table.add_row(_text(threat), *cells, style="bold" if threat == WORST else "")
     console.print(table)
     metric = "accuracy" if run.plan.task == "classify" else "mIoU"
@@ -49,6 +50,6 @@ def _text(said: str, style: str = "") -> Text:
     return Text(printable(said), style)
 
 
-def _rate(one: Outcome) -> str:
+def _rate(one: Outcome, gap: str = "  ") -> str:
     interval = next(iter(one.metrics().values()))
-    return f"{100 * interval.value:.1f}  [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    return f"{100 * interval.value:.1f}{gap}[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"

@@ -22,6 +22,7 @@ from vallum.evaluation.plan import Plan, PlannedModel, PlannedThreat
 from vallum.evaluation.progress import Progress
 from vallum.evaluation.run import Run
 from vallum.evaluation.store import Store
+from vallum.evaluation.summary import UNION
 from vallum.evaluation.workers import Job, here, in_processes, on_ray
 from vallum.images import check_images
 from vallum.machine import command, machine
@@ -169,6 +170,13 @@ def _check(
 
 def _planned(name: str, model: Model) -> PlannedModel:
     surfaces = surfaces_of(model)
+    names = [UNION, *(surface.name for surface in surfaces)]
+    if len(set(names)) < len(names):
+        raise UserError(
+            f"{name} declares the surfaces {', '.join(names[1:])}",
+            f"each has a name of its own, and none is called {UNION}",
+            "rename them in its attack_surfaces",
+        )
     return PlannedModel(
         name,
         model.spec,

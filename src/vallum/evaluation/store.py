@@ -85,10 +85,11 @@ class Store:
         said = ", ".join(f"{name}: {_quoted(value)}" for name, value in facts.items())
 
         def write(aside: Path) -> None:
-            _writer().execute(
-                "CREATE OR REPLACE TABLE cell AS SELECT unnest(from_json(?, ?), max_depth := 2)", [_json(rows), shape]
-            )
-            _writer().execute(f"COPY cell TO {_quoted(str(aside))} (FORMAT parquet, KV_METADATA {{{said}}})")
+            with _database().cursor() as mine:
+                mine.execute(
+                    "CREATE TEMP TABLE cell AS SELECT unnest(from_json(?, ?), max_depth := 2)", [_json(rows), shape]
+                )
+                mine.execute(f"COPY cell TO {_quoted(str(aside))} (FORMAT parquet, KV_METADATA {{{said}}})")
             aside.write_bytes(_sealed(aside.read_bytes()))
 
         with explained(self.folder):
@@ -173,7 +174,7 @@ def _hash(*parts: bytes) -> bytes:
 
 
 @lru_cache(maxsize=1)
-def _writer() -> duckdb.DuckDBPyConnection:
+def _database() -> duckdb.DuckDBPyConnection:
     """One for the whole process: to open one takes longer than to write a cell."""
     return duckdb.connect()
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -86,8 +88,15 @@ def here(job: Job, cells: Iterable[Cell], done: Callable[[Cell], None]) -> None:
 
 def in_processes(job: Job, cells: Sequence[Cell], done: Callable[[Cell], None], workers: int) -> None:
     """Work the cells in `workers` processes. When one dies, those that were under way are tried again."""
-    packed = job.packed()
-    left = {cell.id: cell for cell in cells}
+    with tempfile.TemporaryDirectory() as folder:
+        # By way of a file: handed over through the pipe of its start, a job of some size blocks whoever starts a
+        # worker for good, if that worker dies before it has read it.
+        packed = Path(folder) / "job"
+        packed.write_bytes(job.packed())
+        _pool(job, packed, {cell.id: cell for cell in cells}, done, workers)
+
+
+def _pool(job: Job, packed: Path, left: dict[str, Cell], done: Callable[[Cell], None], workers: int) -> None:
     deaths: Counter[str] = Counter()
     others = set(multiprocessing.active_children())
     while left:
@@ -128,20 +137,24 @@ def _collect(under_way: dict[Future[None], Cell], left: dict[str, Cell], done: C
         done(left.pop(cell.id))
 
 
-_packed = b""  # the job of this worker process
+_packed = Path()  # the job of this worker process
 
 
-def _enter(packed: bytes) -> None:
+def _enter(packed: Path) -> None:
     # Unpacked at the first cell and not here: what goes wrong there comes back as an error and not as a death.
     global _packed
     _packed = packed
 
 
-def _work(cell: Cell) -> None:
-    _unpacked(_packed).work(cell)
-
-
 @lru_cache(maxsize=1)
+def _job(packed: Path) -> Job:
+    return _unpacked(packed.read_bytes())
+
+
+def _work(cell: Cell) -> None:
+    _job(_packed).work(cell)
+
+
 def _unpacked(packed: bytes) -> Job:
     ensure_torchvision()  # the models inside may need it
     job: Job = pickle.loads(packed)
@@ -174,5 +187,8 @@ def on_ray(job: Job, cells: Sequence[Cell], done: Callable[[Cell], None], addres
         ray.shutdown()
 
 
+_remote = lru_cache(maxsize=1)(_unpacked)  # once in each process of a cluster
+
+
 def _work_remotely(packed: Any, cell: Cell) -> None:
-    _unpacked(packed).work(cell)
+    _remote(packed).work(cell)

@@ -7,7 +7,7 @@ import typing
 from typing import Any
 
 from vallum.data.data import Data
-from vallum.data.request import DATA_SOURCES, Request, refuse_unknown
+from vallum.data.request import DATA_SOURCES, Request
 from vallum.errors import UserError, did_you_mean
 from vallum.specs import Source, read_value
 
@@ -22,7 +22,7 @@ def builtin(source: Source, request: Request) -> Data:
     module, _, name = WORLDS[source.rest].partition(":")
     world = getattr(importlib.import_module(module), name)
     kinds = {name: kind for name, kind in typing.get_type_hints(world.__init__).items() if name != "return"}
-    refuse_unknown(source, *kinds)
+    source.refuse_unknown(*kinds)
     arguments: dict[str, Any] = {
         option: read_value(text, kinds[option], f"{option} of {source.rest}") for option, text in source.options.items()
     }
