@@ -99,3 +99,9 @@ def test_the_functions_say_what_is_wrong(tmp_path: Path, row: str) -> None:
     mistake, words = API[row]
     with pytest.raises(UserError, match=words):
         mistake(tmp_path / "out")
+
+
+def test_a_cluster_that_is_none(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(UserError, match=r"no Ray cluster answers at 'nowhere'.*`ray start --head`"):
+        run(tmp_path, ray="nowhere")

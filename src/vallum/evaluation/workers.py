@@ -168,7 +168,11 @@ def on_ray(job: Job, cells: Sequence[Cell], done: Callable[[Cell], None], addres
         import ray
     except ImportError:
         raise UserError("Ray is not installed", remedy='pip install "vallum[ray]"') from None
-    ray.init(address=None if address == "local" else address, ignore_reinit_error=True, log_to_driver=False)
+    try:
+        ray.init(address=None if address == "local" else address, ignore_reinit_error=True, log_to_driver=False)
+    except (ValueError, ConnectionError) as problem:
+        remedy = "give the address that `ray start --head` printed, or local for this machine alone"
+        raise UserError(f"no Ray cluster answers at {address!r}", str(problem).splitlines()[0], remedy) from None
     # The other machines have their own working directories: the shared folder is named from the root.
     packed = ray.put(replace(job, store=Store(job.store.folder.absolute())).packed())
     gpus = 1 if job.plan.device.startswith("cuda") else 0
