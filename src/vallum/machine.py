@@ -31,7 +31,7 @@ def machine() -> dict[str, Any]:
 
     return {
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: version_of(name) for name in PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -39,7 +39,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """What is installed of a package, None where it is not."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

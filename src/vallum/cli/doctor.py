@@ -22,24 +22,19 @@ def doctor() -> None:
     """
     import os
     import platform
-    from importlib import metadata
 
     from rich.console import Console
     from rich.table import Table
 
+    from vallum.machine import version_of
+
     table = Table("what", "found", "remedy", show_header=False)
     broken = False
 
-    def installed(package: str) -> str | None:
-        try:
-            return metadata.version(package)
-        except metadata.PackageNotFoundError:
-            return None
-
-    table.add_row("vallum", installed("vallum") or "not installed", "")
+    table.add_row("vallum", version_of("vallum") or "not installed", "")
     table.add_row("Python", platform.python_version(), "")
     for package in PACKAGES:
-        version = installed(package)
+        version = version_of(package)
         broken |= version is None
         table.add_row(package, version or "missing", "" if version else f"pip install {package}")
 
@@ -60,7 +55,7 @@ def doctor() -> None:
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     table.add_row("GPUs", ", ".join(gpus) or "none: everything runs on the CPU", "")
     for extra, package in EXTRAS.items():
-        version = installed(package)
+        version = version_of(package)
         table.add_row(
             f"extra {extra}", version or "not installed", "" if version else f'pip install "vallum\\[{extra}]"'
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import platform
 from numbers import Number
@@ -13,6 +12,7 @@ from safetensors.torch import save
 
 from vallum.disk import write_whole
 from vallum.errors import UserError
+from vallum.machine import version_of
 from vallum.models.model import Model
 from vallum.models.state import tensors_fingerprint
 
@@ -76,10 +76,5 @@ def saved_facts(folder: str | Path) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in _RECORDED:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+    found = {package: version for package in _RECORDED if (version := version_of(package)) is not None}
+    return {"python": platform.python_version(), **found}
