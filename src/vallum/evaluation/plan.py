@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import repeat
 from typing import Any
 
 from vallum.errors import UserError
@@ -17,7 +18,11 @@ class PlannedModel:
     spec: str
     fingerprint: str  # of its weights
     surfaces: tuple[str, ...]
-    ignorant: tuple[str, ...]  # those of the surfaces whose attacker does not know of the defence
+    ignorant: tuple[str, ...] = ()  # those of the surfaces whose attacker does not know of the defence
+    weights: tuple[float, ...] = ()  # for each surface how much longer an attack takes there, about
+    diagnostic: tuple[str, ...] = ()  # those that are shown beside the worst case, and are no part of it
+    left_out: tuple[tuple[str, str], ...] = ()  # (surface, threat) where the one has no use for the other
+    draws: int = 1  # how often it is asked about an image that was found: more than once where it draws at random
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,18 @@ class Plan:
         for t, threat in sorted(enumerate(self.threats), key=lambda pair: pair[1].passes):
             for shard in shards:
                 for m, model in enumerate(self.models):
-                    for surface in model.surfaces if threat.surfaces else model.surfaces[:1]:
-                        weight = threat.passes * len(shard)
+                    for surface, slower in zip(model.surfaces, model.weights or repeat(1.0), strict=False):
+                        if (surface, threat.spec) in model.left_out or not (
+                            threat.surfaces or surface == model.surfaces[0]
+                        ):
+                            continue
+                        weight = threat.passes * len(shard) * slower
                         yield Cell(self._id(model, threat, surface, shard), m, t, surface, shard, weight)
 
     def _id(self, model: PlannedModel, threat: PlannedThreat, surface: str, shard: tuple[int, ...]) -> str:
         """A name that says what the rows depend on, so that none is ever taken for another."""
-        parts = (model.spec, model.name, model.fingerprint, threat.spec, surface, shard, self.data_fingerprint)
+        mine = (model.spec, model.name, model.fingerprint, model.draws)
+        parts = (*mine, threat.spec, surface, shard, self.data_fingerprint)
         settings = (self.batch_size, self.threads, self.device, self.seed)
         return hashlib.blake2b(repr((parts, settings)).encode(), digest_size=12).hexdigest()
 
@@ -85,8 +95,7 @@ class Plan:
         try:
             found: dict[str, Any] = json.loads(text)
             found["models"] = tuple(
-                PlannedModel(**{**m, "surfaces": tuple(m["surfaces"]), "ignorant": tuple(m["ignorant"])})
-                for m in found["models"]
+                PlannedModel(**{name: _frozen(value) for name, value in m.items()}) for m in found["models"]
             )
             found["threats"] = tuple(PlannedThreat(**t) for t in found["threats"])
             found["classes"], found["images"] = tuple(found["classes"]), tuple(found["images"])
@@ -108,3 +117,7 @@ class Plan:
                     f"{where} holds a run with other {field.replace('_', ' ')}{said}",
                     remedy="choose another --out, or repeat the command that made it to resume it",
                 )
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(one) for one in value) if isinstance(value, list) else value

@@ -60,7 +60,7 @@ class Run:
 
     @cached_property
     def outcomes(self) -> list[Outcome]:
-        columns = 'model, threat, surface, key, accuracy, intersection, "union"'
+        columns = 'model, threat, surface, key, accuracy, intersection, "union", majority, worst'
         return outcomes(self.plan, self.fetch(f"SELECT {columns} FROM rows")[1], self.finished)
 
     @property

@@ -31,7 +31,9 @@ COLUMNS = {  # a row per image
     "label": "INTEGER",  # classification only
     "prediction": "INTEGER",  # classification only
     "correct": "BOOLEAN",  # classification only
-    "accuracy": "DOUBLE",  # 0 or 1 for a classifier, the share of valid pixels for a segmenter
+    "accuracy": "DOUBLE",  # 0 or 1 for a classifier, the share of valid pixels for a segmenter; the mean over draws
+    "majority": "DOUBLE",  # whether most draws were right: only where a classifier draws at random
+    "worst": "DOUBLE",  # the accuracy of the worst draw: only where the model draws at random
     "loss": "DOUBLE",  # cross-entropy of the true label
     "linf": "DOUBLE",  # how far the image was moved
     "l2": "DOUBLE",

@@ -42,10 +42,8 @@ class Job:
         """Measure one cell and store it, unless it is there already."""
         if self.store.is_done(cell):
             return
-        device = self.plan.device
-        model = self.models[cell.model].to(device)
-        name = self.plan.models[cell.model].name
-        rows, finished = measure(cell, name, model, self.data, self.threats[cell.threat], self.plan.seed, device)
+        model = self.models[cell.model].to(self.plan.device)
+        rows, finished = measure(cell, self.plan, model, self.data, self.threats[cell.threat])
         self.store.write(cell, rows, finished)
 
     def packed(self) -> bytes:
