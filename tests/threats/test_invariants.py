@@ -65,6 +65,7 @@ EXAMPLES = {
         "strong:eps=2,norm=1,effort=0.01,precision=bfloat16",
         "strong:eps=16/255,effort=0.002,exhaustive=true",
     ],
+    "own": ["own:threat_oracles:one_step,eps=16/255"],
     "ddn": ["ddn:steps=6", "ddn:steps=6,targeted=true,first_radius=0.3"],
     "fmn": ["fmn:steps=6", "fmn:steps=6,norm=inf,targeted=true", "fmn:steps=6,norm=1", "fmn:steps=6,norm=0"],
     "sigma_zero": ["sigma_zero:steps=6", "sigma_zero:steps=6,targeted=true"],
@@ -92,7 +93,7 @@ def examples(name: str) -> list[str]:
 SPECS = [spec for name in THREATS for spec in examples(name)]
 DRAW_NOTHING = {  # the seed changes nothing, for there is nothing random about them
     *("brightness", "contrast", "defocus_blur", "gaussian_blur", "jpeg_compression", "pixelate", "saturate"),
-    *("zoom_blur", "clean", "fgsm", "momentum"),  # FGSM and momentum as they are in the examples
+    *("zoom_blur", "clean", "fgsm", "momentum", "own"),  # the last three as they are in the examples
 }
 every_threat = pytest.mark.parametrize("spec", SPECS)
 KEYS = [3, -8, 11, 0, 2**40, 7]

@@ -36,7 +36,7 @@ from vallum.threats import Threat, threat
 def evaluate(
     models: str | nn.Module | Sequence[str | nn.Module] | dict[str, Any],
     data: Any,
-    threats: str | Threat | Sequence[str | Threat] = ("gaussian:std=0.1", "pgd:eps=4/255"),
+    threats: Any = ("gaussian:std=0.1", "pgd:eps=4/255"),
     *,
     out: str | os.PathLike[str] | None = None,
     n: int | None = None,
@@ -54,8 +54,9 @@ def evaluate(
     """Measure what is left of each model's accuracy under each threat, on the same images with the same draws.
 
     `models` is one model or several, as anything that `load_model` takes, or a dict of names for the tables; `data` is
-    anything that `load_data` takes; `n` images of it are drawn evenly by the seed. Whatever was finished when a run was
-    interrupted is kept: the same call with the same `out` goes on from there, and ends with the same rows.
+    anything that `load_data` takes; `n` images of it are drawn evenly by the seed. `threats` are specs, threats, your
+    own functions `(model, images, labels) -> images`, or attack objects of other libraries. Whatever was finished when
+    a run was interrupted is kept: the same call with the same `out` goes on from there, and ends with the same rows.
 
     A defence is attacked through each surface that it declares, with `adaptive="full"` also through those that are
     dear, and asked `draws` times about what was found where it draws at random. The bare model beneath it is measured
@@ -170,8 +171,6 @@ def _threats(threats: Any, seed: int) -> list[Threat]:
     given = [threats] if isinstance(threats, str) or not isinstance(threats, Iterable) else list(threats)
     wanted: dict[str, Threat] = {}
     for one in ["clean", *given]:
-        if not isinstance(one, str | Threat):
-            raise UserError(f"{one!r} is no threat", remedy="write it as 'pgd:eps=8/255', or as PGD(8 / 255)")
         parsed = threat(one)
         if seed and parsed.seed == 0:
             parsed = replace(parsed, seed=seed)  # type: ignore[type-var]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from vallum.threats import (  # noqa: F401  (each registers itself)
     apgd,
     clean,
@@ -12,6 +14,7 @@ from vallum.threats import (  # noqa: F401  (each registers itself)
     fmn,
     momentum,
     noise,
+    own,
     pgd,
     random_search,
     sensor,
@@ -29,6 +32,7 @@ from vallum.threats.fgsm import FGSM
 from vallum.threats.fmn import FMN
 from vallum.threats.momentum import Momentum
 from vallum.threats.noise import Gaussian, SaltPepper, Speckle, Uniform
+from vallum.threats.own import Own
 from vallum.threats.pgd import PGD
 from vallum.threats.random_search import RandomSearch
 from vallum.threats.sensor import PoissonGaussian
@@ -49,6 +53,7 @@ __all__ = [
     "EqualEnergy",
     "Gaussian",
     "Momentum",
+    "Own",
     "PoissonGaussian",
     "RandomSearch",
     "SaltPepper",
@@ -65,10 +70,14 @@ __all__ = [
 ]
 
 
-def threat(spec: str | Threat) -> Threat:
+def threat(what: Any) -> Threat:
     """The threat that a spec names, or a chain of them as "fog:3+jpeg:2"; a threat itself comes back as it is.
+
+    An attack of your own, `(model, images, labels) -> images`, or an attack object of another library is wrapped.
 
     >>> threat("pgd:eps=8/255,steps=20")
     PGD(eps=0.03137254901960784, norm='inf', steps=20, step_size=None, restarts=1, loss='cross_entropy', ...)
     """
-    return chain(spec) if isinstance(spec, str) else spec
+    if isinstance(what, str):
+        return chain(what)
+    return what if isinstance(what, Threat) else Own(what)
