@@ -289,7 +289,7 @@ def test_the_cost_stands_in_the_environment_of_a_run(tmp_path: Path) -> None:
 
 
 def test_a_surface_may_reward_an_attacker_beside_the_loss() -> None:
-    """The model looks at the first row alone, the reward at the last: the attack goes up both, each as far as it can."""
+    """The model looks at the first row, the reward at the last: the attack goes up both, as far as it can."""
 
     class FirstRow(Model):
         classes = ("0", "1")
