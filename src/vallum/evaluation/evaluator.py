@@ -18,6 +18,7 @@ from vallum.data import load_data
 from vallum.data.data import Data
 from vallum.defences.base import surfaces_of
 from vallum.errors import UserError
+from vallum.evaluation.pictures import spread
 from vallum.evaluation.plan import Plan, PlannedModel, PlannedThreat
 from vallum.evaluation.progress import Progress
 from vallum.evaluation.run import Run
@@ -45,6 +46,7 @@ def evaluate(
     threads: int = 1,
     device: str = "auto",
     ray: str | None = None,
+    pictures: int = 24,
     progress: bool = True,
 ) -> Run:
     """Measure what is left of each model's accuracy under each threat, on the same images with the same draws.
@@ -53,14 +55,17 @@ def evaluate(
     anything that `load_data` takes; `n` images of it are drawn evenly by the seed. Whatever was finished when a run was
     interrupted is kept: the same call with the same `out` goes on from there, and ends with the same rows.
 
+    Of `pictures` of the images, spread evenly, it is kept what each threat made of them, for the report to show.
+
     `workers` processes share the work; a script calls this under `if __name__ == "__main__":` where there are several.
     """
     named, source, wanted = _models(models), load_data(data), _threats(threats, seed)
     for what, number in (("batch_size", batch_size), ("workers", workers), ("threads", threads)):
         if number < 1:
             raise UserError(f"{what}={number}", "at least 1 is needed")
-    if seed < 0:
-        raise UserError(f"seed={seed}", "0 or more is needed")
+    for what, number in (("seed", seed), ("pictures", pictures)):
+        if number < 0:
+            raise UserError(f"{what}={number}", "0 or more is needed")
     device = _device(device)
     images = choose(len(source), n, seed)
     notes = _check(named, wanted, source, images[:batch_size], device)
@@ -76,6 +81,7 @@ def evaluate(
         threads=threads,
         device=device.split(":")[0],
         seed=seed,
+        pictures=tuple(spread(images, pictures)),
     )
     store = Store(Path(out) if out is not None else Path("runs") / plan.id)
     store.begin(plan)

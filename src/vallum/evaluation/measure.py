@@ -13,23 +13,25 @@ from vallum.data.data import Data
 from vallum.defences.base import Surface, surfaces_of
 from vallum.errors import UserError
 from vallum.evaluation.passes import Counted
+from vallum.evaluation.pictures import keep
 from vallum.evaluation.plan import Cell
 from vallum.evaluation.store import Finished
 from vallum.images import IGNORE, Batch, Draws, Task, check_images
 from vallum.models.model import Model
 from vallum.threats.base import Threat
+from vallum.threats.energy import realised_snr
 from vallum.threats.norms import NORMS, per_image
 
 
 def measure(
     cell: Cell, name: str, model: Model, data: Data, threat: Threat, seed: int, device: str
-) -> tuple[list[dict[str, Any]], Finished]:
+) -> tuple[list[dict[str, Any]], Finished, list[Any]]:
     """Search on the surface, verify on the model itself: what counts is the image that was found, in float32."""
     batch = data.batch(cell.images).to(device)
     left_out = {image: why for i in cell.images if (why := data.skipped.get(image := data.name(i))) is not None}
     surface = next(s for s in surfaces_of(model) if s.name == cell.surface)
     if not len(batch):
-        return [], Finished(0, 0, 0.0, left_out)
+        return [], Finished(0, 0, 0.0, left_out), []
     check_images(batch.images, f"the images of {data.spec or 'the data'}")
     started = time.perf_counter()
     found, truth, counted = attack(threat, surface, batch, seed)
@@ -52,11 +54,11 @@ def measure(
         }
         for i in range(len(batch))
     ]
-    for column, values in {**judged(logits, truth, model.task), **moved(found - batch.images)}.items():
+    for column, values in {**judged(logits, truth, model.task), **moved(batch.images, found)}.items():
         for row, value in zip(rows, values.tolist(), strict=True):
             row[column] = value
     passes = counted.forwards + judge.forwards, counted.backwards
-    return rows, Finished(*passes, seconds, left_out)
+    return rows, Finished(*passes, seconds, left_out), keep(cell, rows, batch, found, truth, logits)
 
 
 def attack(threat: Threat, surface: Surface, batch: Batch, seed: int) -> tuple[Tensor, Tensor, Counted]:
@@ -126,5 +128,7 @@ def overlaps(answers: Tensor, labels: Tensor, valid: Tensor, classes: int) -> tu
     return both, counts(answers, valid) + counts(labels, valid) - both
 
 
-def moved(delta: Tensor) -> dict[str, Tensor]:
-    return {f"l{name}": norm.length(delta) for name, norm in NORMS.items()}
+def moved(images: Tensor, found: Tensor) -> dict[str, Tensor]:
+    """The columns that say how far the images were moved."""
+    lengths = {f"l{name}": norm.length(found - images) for name, norm in NORMS.items()}
+    return {**lengths, "snr": realised_snr(images, found)}

@@ -45,7 +45,9 @@ class Job:
         device = self.plan.device
         model = self.models[cell.model].to(device)
         name = self.plan.models[cell.model].name
-        rows, finished = measure(cell, name, model, self.data, self.threats[cell.threat], self.plan.seed, device)
+        threat = self.threats[cell.threat]
+        rows, finished, pictures = measure(cell, name, model, self.data, threat, self.plan.seed, device)
+        self.store.write_pictures(cell, pictures)  # first: a cell that has its rows is done
         self.store.write(cell, rows, finished)
 
     def packed(self) -> bytes:
