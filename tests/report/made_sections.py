@@ -83,6 +83,7 @@ def sections() -> list[Section]:
             8 / 255,
             "inf",
             0.83,
+            500,
             {"no entry": 0.41, "stop": 0.22, "yield": 0.08, "roundabout": 0.05, "other": 0.24},
         ),
         Matrix(

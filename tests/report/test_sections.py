@@ -43,8 +43,8 @@ def test_a_run_without_sections_has_none(tmp_path: Path) -> None:
 WRONG = {
     "its axis has 2": lambda: Tradeoff("t", "k", (1.0, 2.0), (Line("a", (0.1,)),)),
     "numbers are finite": lambda: Tradeoff("t", "k", (1.0,), (Line("a", (float("nan"),)),)),
-    "holds NaN": lambda: Universal("t", np.full((3, 2, 2), np.inf), 0.1, "inf", 0.5),
-    "has shape": lambda: Universal("t", np.zeros((2, 2)), 0.1, "inf", 0.5),
+    "holds NaN": lambda: Universal("t", np.full((3, 2, 2), np.inf), 0.1, "inf", 0.5, 8),
+    "has shape": lambda: Universal("t", np.zeros((2, 2)), 0.1, "inf", 0.5, 8),
     "1 rows of 2 are needed": lambda: Matrix("t", "a", "b", ("r",), ("c", "d"), ((0.1,),)),
     "passed, doubtful or failed": lambda: Audit("t", (Check("a", "b", "c", "fine"),)),  # type: ignore[arg-type]
 }

@@ -13,15 +13,10 @@ from vallum.evaluation.run import Run
 from vallum.evaluation.statistics import Interval
 from vallum.evaluation.store import write_text
 from vallum.report import tables
-from vallum.report.curves import curves, energies, median_snr, severities
-from vallum.report.figure import Chart, Figure, Mark, Series
+from vallum.report.figures import caption, figures
 from vallum.report.headline import sentences
-from vallum.report.heatmap import heatmaps
-from vallum.report.kinds import figure
-from vallum.report.study import Study, studies
+from vallum.report.study import studies
 from vallum.report.svg import alone
-
-CAPTION = "{metric} in per cent on {n} images of {data}, with 95 % intervals"
 
 
 def markdown(runs: Sequence[Run]) -> str:
@@ -31,7 +26,7 @@ def markdown(runs: Sequence[Run]) -> str:
         parts += [f"- {_md(sentence)}" for sentence in sentences(study)]
         head = ["threat", *study.names]
         rows = [[_bold(row.threat, row.worst), *map(_cell, row.cells)] for row in tables.rates(study)]
-        parts += ["", _caption(study), "", *_md_table(head, rows)]
+        parts += ["", caption(study), "", *_md_table(head, rows)]
         if pairs := tables.compared(study):
             head = ["threat", "first", "second", "second minus first", "p", "p, corrected"]
             rows = [
@@ -48,7 +43,7 @@ def latex(runs: Sequence[Run]) -> str:
     """A table for each study, with booktabs; the worst attack is bold."""
     parts = ["% \\usepackage{booktabs}"]
     for study in studies(runs):
-        parts += ["\\begin{table}", "\\centering", f"\\caption{{{_tex(_caption(study))}}}"]
+        parts += ["\\begin{table}", "\\centering", f"\\caption{{{_tex(caption(study))}}}"]
         parts += [f"\\begin{{tabular}}{{l{'r' * len(study.names)}}}", "\\toprule"]
         parts += [" & ".join(map(_tex, ["threat", *study.names])) + r" \\", "\\midrule"]
         for row in tables.rates(study):
@@ -76,35 +71,6 @@ def comma_separated(runs: Sequence[Run]) -> str:
     return held.getvalue()
 
 
-def figures(study: Study) -> dict[str, Figure]:
-    """Every figure of a study, by the name of its file."""
-    found: dict[str, Figure] = {"rates": rates(study)}
-    found |= {f"curve-{_slug(chart.title)}": chart for chart in curves(study)}
-    if (mean := severities(study)) is not None:
-        found["corruptions-mean"] = mean
-    if (energy := energies(study, median_snr(study))) is not None:
-        found["energy"] = energy
-    found |= {f"corruptions-{_slug(grid.title)}": grid for grid in heatmaps(study)}
-    for section in study.sections:
-        if (drawn := figure(section)) is not None:
-            found[f"{section.kind}-{_slug(section.title)}"] = drawn
-    return found
-
-
-def rates(study: Study) -> Chart:
-    """The table as a figure: a point with its interval for each model and threat."""
-    specs = [row.threat for row in tables.split(tables.rates(study))[0]]
-    series = []
-    for number, name in enumerate(study.names):
-        marks = [
-            Mark(place, at.value, at.low, at.high, spec)
-            for place, spec in enumerate(specs)
-            if (at := study.rates.get((name, spec))) is not None
-        ]
-        series.append(Series(name, tuple(marks), number, number, joined=False))
-    return Chart(_caption(study), "threat", study.metric, tuple(series), "named")
-
-
 def write_figures(runs: Sequence[Run], folder: Path) -> list[Path]:
     """Each figure as an SVG file of its own."""
     written = []
@@ -115,11 +81,6 @@ def write_figures(runs: Sequence[Run], folder: Path) -> list[Path]:
             write_text(path, alone(one))
             written.append(path)
     return written
-
-
-def _caption(study: Study) -> str:
-    data = study.plan.data or "the data"
-    return CAPTION.format(metric=study.metric, n=study.measured, data=data)
 
 
 def _cell(at: Interval | None) -> str:
@@ -160,7 +121,3 @@ def _tex(text: str) -> str:
     known = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
     known |= {">": r"\textgreater{}", **{mark: f"\\{mark}" for mark in "%$#_{}&"}}
     return "".join(known.get(letter, letter) for letter in printable(text))
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")[:60] or "figure"

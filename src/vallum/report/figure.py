@@ -59,7 +59,17 @@ class Grid:
     note: str = ""
 
 
-Figure = Chart | Grid
+@dataclass(frozen=True)
+class Dots:
+    """Rates or their differences with intervals, a row for each name; `x` of a mark is the place of its row."""
+
+    title: str
+    rows: tuple[str, ...]
+    series: tuple[Series, ...]
+    ends: tuple[float, float] = (0.0, 1.0)
+
+
+Figure = Chart | Grid | Dots
 
 
 def lines(named: tuple[Line, ...], axis: tuple[float, ...]) -> tuple[Series, ...]:

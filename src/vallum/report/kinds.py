@@ -11,9 +11,11 @@ from PIL import Image
 
 from vallum.errors import printable
 from vallum.evaluation.sections import Certified, Frontier, Matrix, Point, Section, Tradeoff, Universal
+from vallum.evaluation.statistics import rate
 from vallum.report.figure import Chart, Figure, Grid, Mark, Series, lines, said, written
 from vallum.report.scale import CIVIDIS
 from vallum.report.svg import place_of
+from vallum.report.svg_chart import SPAN
 
 
 def figure(section: Section) -> Figure | None:
@@ -65,7 +67,12 @@ def slider(section: Tradeoff, chart: Chart) -> dict[str, Any]:
         texts.append(printable(f"{section.knob} {setting:g}: {read}"))
     distance = [abs(setting - (section.chosen or 0)) for setting in section.settings]
     start = distance.index(min(distance)) if section.chosen is not None else len(distance) // 2
-    return {"texts": texts, "places": [round(place_of(chart, x), 1) for x in section.settings], "start": start}
+    return {
+        "texts": texts,
+        "places": [round(place_of(chart, x), 1) for x in section.settings],
+        "start": start,
+        "span": SPAN,
+    }
 
 
 def universal(section: Universal) -> dict[str, Any]:
@@ -77,6 +84,7 @@ def universal(section: Universal) -> dict[str, Any]:
         "picture": data_uri(127.5 + 127.5 * picture / largest),
         "times": written(0.5 / largest, False),
         "spectrum": data_uri(coloured(spectrum(section.perturbation))),
+        "fooled": rate(round(section.fooled * section.images), section.images),
         "answers": answers[:8],
         "dominant": answers[0] if answers else None,
     }

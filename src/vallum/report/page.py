@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from vallum import __version__
 from vallum.errors import UserError, printable
@@ -27,6 +28,7 @@ from vallum.report.heatmap import heatmaps
 from vallum.report.kinds import figure, slider, universal
 from vallum.report.study import Study, studies
 from vallum.report.svg import draw, swatch
+from vallum.report.svg_parts import short
 
 
 def write_report(run: Run | Sequence[Run], out: Path | None = None, *, megabytes: float = MEGABYTES) -> Path:
@@ -57,7 +59,9 @@ def render(runs: Sequence[Run], megabytes: float = MEGABYTES) -> str:
     templates.filters |= {
         "percent": lambda value: f"{100 * value:.1f}",
         "number": lambda value: f"{value:.4g}",
+        "length_of": short,
         "plain": printable,
+        "name": _name,
         "draw": lambda one: Markup(draw(one)),
         "swatch": lambda one: Markup(swatch(one)),
         "said": said,
@@ -133,6 +137,11 @@ def _extra(section: Section) -> dict[str, Any]:
     if isinstance(section, Tradeoff) and isinstance(drawn, Chart):
         shown["slider"] = slider(section, drawn)
     return {**shown, **universal(section)} if isinstance(section, Universal) else shown
+
+
+def _name(text: str) -> Markup:
+    """A name that may be broken over lines where its parts end."""
+    return Markup(re.sub("([:,+])", r"\1<wbr>", str(escape(printable(text)))))
 
 
 def _data(value: Any) -> Markup:

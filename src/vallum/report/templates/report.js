@@ -14,13 +14,13 @@ function gallery(root) {
   let page = 0;
 
   const select = (name, options, first = "") => {
-    const list = make("select");
+    const list = make("select", { id: `${root.parentNode.id}-${name}` });
     list.append(make("option", { value: "", textContent: "all" }));
     options.forEach((text, value) => list.append(make("option", { value, textContent: text })));
     list.value = first;
     list.addEventListener("change", () => { page = 0; show(); });
     chosen[name] = list;
-    return make("label", { textContent: name }, list);
+    return make("div", { className: "field" }, make("label", { htmlFor: list.id, textContent: name }), list);
   };
   const step = (by) => { page += by; show(); };
   const back = make("button", { type: "button", textContent: "\u2190 back" });
@@ -128,7 +128,7 @@ function slider(root) {
   line.setAttribute("class", "cursor");
   chart.append(line);
   const show = () => {
-    line.setAttribute("d", `M${places[input.value]} 14V258`);
+    line.setAttribute("d", `M${places[input.value]} ${root.dataset.span}`);
     output.textContent = texts[input.value];
     input.setAttribute("aria-valuetext", texts[input.value]);
   };
