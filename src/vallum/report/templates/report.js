@@ -138,4 +138,4 @@ function slider(root) {
 
 document.querySelectorAll("[data-gallery]").forEach(gallery);
 document.querySelectorAll("[data-slider]").forEach(slider);
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
+addEventListener("beforeprint", () => document.querySelectorAll("section > details").forEach((one) => { one.open = true; }));
