@@ -97,6 +97,9 @@ def evaluate(
         str | None,
         typer.Option(help="Address of a Ray cluster that shares the run's folder.", rich_help_panel=RUN),
     ] = None,
+    pictures: Annotated[
+        int, typer.Option(help="Of how many images to keep pictures for the report.", rich_help_panel=RUN)
+    ] = 24,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.", rich_help_panel=RUN)] = False,
 ) -> None:
     r"""Measure what is left of a model's accuracy under noise and attack.
@@ -156,6 +159,7 @@ def evaluate(
         adaptive=adaptive,
         draws=draws,
         undefended=undefended,
+        pictures=pictures,
         progress=not quiet,
     )
     page = write_report(run)

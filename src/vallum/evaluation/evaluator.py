@@ -19,6 +19,7 @@ from vallum.data.data import Data
 from vallum.defences.base import Defence, surfaces_of
 from vallum.errors import UserError
 from vallum.evaluation.measure import fresh
+from vallum.evaluation.pictures import spread
 from vallum.evaluation.plan import Plan, PlannedModel, PlannedThreat
 from vallum.evaluation.progress import Progress
 from vallum.evaluation.run import Run
@@ -49,6 +50,7 @@ def evaluate(
     adaptive: Literal["default", "full"] = "default",
     draws: int = 10,
     undefended: bool = True,
+    pictures: int = 24,
     progress: bool = True,
 ) -> Run:
     """Measure what is left of each model's accuracy under each threat, on the same images with the same draws.
@@ -62,6 +64,8 @@ def evaluate(
     dear, and asked `draws` times about what was found where it draws at random. The bare model beneath it is measured
     beside it unless `undefended` is False.
 
+    Of `pictures` of the images, spread evenly, it is kept what each threat made of them, for the report to show.
+
     `workers` processes share the work; a script calls this under `if __name__ == "__main__":` where there are several.
     """
     named, source, wanted = _models(models), load_data(data), _threats(threats, seed)
@@ -71,8 +75,9 @@ def evaluate(
     for what, number in counts.items():
         if number < 1:
             raise UserError(f"{what}={number}", "at least 1 is needed")
-    if seed < 0:
-        raise UserError(f"seed={seed}", "0 or more is needed")
+    for what, number in (("seed", seed), ("pictures", pictures)):
+        if number < 0:
+            raise UserError(f"{what}={number}", "0 or more is needed")
     if undefended:
         named = with_undefended(named)
     device = _device(device)
@@ -91,6 +96,7 @@ def evaluate(
         threads=threads,
         device=device.split(":")[0],
         seed=seed,
+        pictures=tuple(spread(images, pictures)),
     )
     store = Store(Path(out) if out is not None else Path("runs") / plan.id)
     store.begin(plan)

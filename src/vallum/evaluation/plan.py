@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import repeat
 from typing import Any
 
@@ -43,6 +43,7 @@ class Cell:
     surface: str
     images: tuple[int, ...]
     weight: float
+    pictures: tuple[int, ...] = ()  # those of the images of which a picture is kept
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,12 @@ class Plan:
     threads: int
     device: str
     seed: int
+    pictures: tuple[int, ...] = ()  # the images of which pictures are kept: no row depends on it
 
     def cells(self) -> Iterator[Cell]:
         """Cheap threats first, so that something can be seen early."""
         shards = [self.images[start : start + self.batch_size] for start in range(0, len(self.images), self.batch_size)]
+        kept = set(self.pictures)
         for t, threat in sorted(enumerate(self.threats), key=lambda pair: pair[1].passes):
             for shard in shards:
                 for m, model in enumerate(self.models):
@@ -73,7 +76,8 @@ class Plan:
                         ):
                             continue
                         weight = threat.passes * len(shard) * slower
-                        yield Cell(self._id(model, threat, surface, shard), m, t, surface, shard, weight)
+                        pictures = tuple(image for image in shard if image in kept)
+                        yield Cell(self._id(model, threat, surface, shard), m, t, surface, shard, weight, pictures)
 
     def _id(self, model: PlannedModel, threat: PlannedThreat, surface: str, shard: tuple[int, ...]) -> str:
         """A name that says what the rows depend on, so that none is ever taken for another."""
@@ -83,9 +87,14 @@ class Plan:
         return hashlib.blake2b(repr((parts, settings)).encode(), digest_size=12).hexdigest()
 
     @property
+    def kinds(self) -> dict[str, str]:
+        """Of each threat by its spec: clean, noise, corruption or attack."""
+        return {threat.spec: threat.kind for threat in self.threats}
+
+    @property
     def id(self) -> str:
         """Names the default run folder, so that the same command finds its own run again."""
-        return hashlib.blake2b(self.to_json().encode(), digest_size=5).hexdigest()
+        return hashlib.blake2b(replace(self, pictures=()).to_json().encode(), digest_size=5).hexdigest()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -99,6 +108,7 @@ class Plan:
             )
             found["threats"] = tuple(PlannedThreat(**t) for t in found["threats"])
             found["classes"], found["images"] = tuple(found["classes"]), tuple(found["images"])
+            found["pictures"] = tuple(found.get("pictures", ()))
             return cls(**found)
         except (ValueError, KeyError, TypeError) as problem:
             raise UserError(

@@ -13,9 +13,10 @@ from typing import Any
 import duckdb
 
 from vallum.errors import UserError
+from vallum.evaluation.pictures import Picture, read
 from vallum.evaluation.plan import Plan
 from vallum.evaluation.store import COLUMNS, Finished, Store
-from vallum.evaluation.summary import Outcome, comparisons, outcomes, summary
+from vallum.evaluation.summary import Outcome, comparisons, singles, summary, together
 
 LEFT_OUT = "images left out"  # a key of environment.json
 
@@ -59,9 +60,15 @@ class Run:
         return self.store.finished(self.plan.cells())
 
     @cached_property
-    def outcomes(self) -> list[Outcome]:
+    def singles(self) -> list[Outcome]:
+        """What was measured of each model under each threat through each surface."""
         columns = 'model, threat, surface, key, accuracy, intersection, "union", majority, worst'
-        return outcomes(self.plan, self.fetch(f"SELECT {columns} FROM rows")[1], self.finished)
+        return singles(self.plan, self.fetch(f"SELECT {columns} FROM rows")[1], self.finished)
+
+    @cached_property
+    def outcomes(self) -> list[Outcome]:
+        """The same, with the unions over surfaces and the worst attack."""
+        return together(self.plan.models, self.plan.threats, self.singles)
 
     @property
     def unfinished(self) -> int:
@@ -91,6 +98,11 @@ class Run:
     def comparisons(self) -> list[dict[str, Any]]:
         """A row per threat and pair of models on the same images."""
         return comparisons(self.outcomes)
+
+    @cached_property
+    def pictures(self) -> list[Picture]:
+        """The pictures that were kept of a few images: `pictures=` of `evaluate`."""
+        return [read(row) for row in self.store.read_pictures(self.plan.cells())]
 
     @property
     def environment(self) -> dict[str, Any]:

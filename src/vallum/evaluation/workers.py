@@ -43,7 +43,8 @@ class Job:
         if self.store.is_done(cell):
             return
         model = self.models[cell.model].to(self.plan.device)
-        rows, finished = measure(cell, self.plan, model, self.data, self.threats[cell.threat])
+        rows, finished, pictures = measure(cell, self.plan, model, self.data, self.threats[cell.threat])
+        self.store.write_pictures(cell, pictures)  # first: a cell that has its rows is done
         self.store.write(cell, rows, finished)
 
     def packed(self) -> bytes:
