@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from vallum.data.worlds.street_solids import BUILDING, FENCE, PAVEMENT, VEGETATI
 
 KERB = 0.12  # the height of the pavement
 DEEP = 12.0  # metres from a house's front to its back
-LOTS, TREES, CARS, LAMPS, PEOPLE = 6, 7, 11, 3, 5  # places on one side of a block
+LOTS, TREES, CARS, LAMPS, PEOPLE = 6, 7, 11, 3, 6  # places on one side of a block
 WALLS = np.array(
     [
         (0.45, 0.20, 0.13),  # brick
@@ -46,6 +47,7 @@ class City:
     pitch_z: float
     road: float  # half of a road's width, with the lane for parking
     pavement: float
+    verge: float  # width of the grass between kerb and pavement
     parking: float  # width of the parking lane
     urban: float  # 0: low houses behind gardens; 1: a closed front of tall ones
     green: float  # share of the places for trees that have one
@@ -54,18 +56,19 @@ class City:
 
     @classmethod
     def of(cls, stream: np.random.Generator) -> City:
-        roll = [float(number) for number in stream.random(9)]
-        urban = min(1.0, max(0.0, 1.5 * roll[5] - 0.2))
+        roll = [float(number) for number in stream.random(10)]
+        urban = min(1.0, max(0.0, 1.5 * roll[5] - 0.3))
         return cls(
             pitch_x=58 + 34 * roll[0],
             pitch_z=66 + 40 * roll[1],
             road=4.9 + 0.9 * roll[2],
-            pavement=2.6 + 2.2 * roll[3],
+            pavement=2.8 + 2.2 * roll[3],
+            verge=max(0.0, 4 * roll[9] - 2.6) * (1 - urban),
             parking=2.1,
             urban=urban,
             green=0.12 + 0.5 * roll[6] * (1.2 - 0.5 * urban),
             parked=0.1 + 0.75 * roll[7],
-            busy=0.08 + 0.6 * roll[8] * (0.4 + 0.6 * urban),
+            busy=0.12 + 0.65 * roll[8] * (0.5 + 0.5 * urban),
         )
 
     @property
@@ -79,11 +82,9 @@ class City:
         """All that stands in these blocks and along their kerbs; small things only at places x, z that are `near`."""
         corners = np.array(where, float).reshape(-1, 2) * (self.pitch_x, self.pitch_z)  # (B, 2) of the streets' middles
         low = corners + self.road
-        high = corners + (self.pitch_x - self.road, self.pitch_z - self.road)
-        slab = box(
-            *((low + high) / 2).T, 0, KERB, *(high - low).T, PAVEMENT, paints.SLAB, shadow=False, colour=(0.33, 0.32, 0.3)
-        )
-        slab["pattern"][:, 0], slab["pattern"][:, 1] = self.pavement, self.road
+        high = low + np.array([self.pitch_x, self.pitch_z]) - 2 * self.road
+        (mid_x, mid_z), (wide, long) = ((low + high) / 2).T, (high - low).T
+        slab = box(mid_x, mid_z, 0, KERB, wide, long, PAVEMENT, paints.SLAB, shadow=False, colour=(0.33, 0.32, 0.3))
         # The sides look right, back, left and ahead; each begins where the one before it ends.
         begin_x = np.stack([high[:, 0], low[:, 0], low[:, 0], high[:, 0]], 1).ravel()
         begin_z = np.stack([low[:, 1], low[:, 1], high[:, 1], high[:, 1]], 1).ravel()
@@ -128,13 +129,17 @@ class City:
         roof["colour"] = rolls.choose(TILES)
         flat = there & ~gable & rolls.chance(0.5)
         aside, along = rolls.between(-3, 3), rolls.between(-1, 1)
-        attic = box(x + aside, z + along, high, high + rolls.between(0.8, 2.6), 2.5, np.minimum(3, wide * 0.6), BUILDING)
+        attic = box(
+            x + aside, z + along, high, high + rolls.between(0.8, 2.6), 2.5, np.minimum(3, wide * 0.6), BUILDING
+        )
         attic["colour"] = 0.3
         hedge = rolls.chance(0.5)
         garden = (back > 1.6) | ~there
         fenced = garden & rolls.chance(0.75)
         front, top = -self.pavement - rolls.between(0.05, 0.3), KERB + rolls.between(0.7, 1.5)
-        fence = box(front, z, KERB, top, np.where(hedge, 0.7, 0.1), np.maximum(end - begin - 1.4, 1), FENCE, paints.FENCE)
+        fence = box(
+            front, z, KERB, top, np.where(hedge, 0.7, 0.1), np.maximum(end - begin - 1.4, 1), FENCE, paints.FENCE
+        )
         fence["label"] = np.where(hedge, VEGETATION, FENCE)
         fence["paint"] = np.where(hedge, paints.LEAVES, paints.FENCE)
         fence["colour"] = np.where(hedge[:, None], rolls.choose(things.LEAVES), rolls.choose(np.vstack([TRIMS, WALLS])))
@@ -145,7 +150,8 @@ class City:
         )
         bush["colour"], bush["seed"], bush["pattern"][:, 1] = rolls.choose(things.LEAVES), rolls.roll(), 2.0
         pairs = [(there, house), (gable, roof), (flat, attic), (fenced, fence), (garden, bush)]
-        return [lots.place(made, some) for some, made in pairs]
+        pile = np.stack([made for _, made in pairs], 1)
+        return [lots.place(pile, 0.0, 0.0, 0)[np.stack([some for some, _ in pairs], 1)]]
 
     def _trees(self, sides: Sides) -> np.ndarray:
         rolls = sides.rolls(TREES)
@@ -155,7 +161,7 @@ class City:
         trees = sides.where(rolls.chance(self.green) & (row | behind), along)
         rolls = trees.rolls()
         x = np.where(behind[trees.there], -self.pavement - rolls.between(1.5, 9), -0.75)
-        return trees.place(_at(things.tree(rolls), x, along[trees.there], 0))
+        return trees.place(things.tree(rolls), x, along[trees.there], 0)
 
     def _cars(self, sides: Sides) -> np.ndarray:
         rolls = sides.rolls(CARS)
@@ -164,7 +170,7 @@ class City:
         cars = sides.where(there, along)
         rolls = cars.rolls()
         around = np.where(rolls.chance(0.06), 0, 2)  # a few stand against the traffic
-        return cars.place(_at(things.car(rolls), rolls.between(0.95, 1.15), along[cars.there], around))
+        return cars.place(things.car(rolls), rolls.between(0.95, 1.15), along[cars.there], around)
 
     def _furniture(self, sides: Sides) -> list[np.ndarray]:
         first = sides.rolls(1)
@@ -172,14 +178,14 @@ class City:
         lamps = sides.where(np.broadcast_to(first.chance(0.8), along.shape), along)
         rolls = sides.rolls(LAMPS)
         beside = rolls.between(0.06, 0.94) * sides.length[:, None]
-        signs = sides.where(rolls.chance(0.6), beside)
+        signs = sides.where(rolls.chance(0.75), beside)
         # Traffic on this side of the road runs backwards along it, and waits at its beginning.
         lights = sides.where(first.chance(0.6), np.full((len(along), 1), 3.2))
         backwards = np.where(signs.rolls().chance(0.1), 2, 0)
         return [
-            lamps.place(_at(things.lamp(lamps.rolls()), -0.45, along[lamps.there], 1)),
-            signs.place(_at(things.sign(signs.rolls()), -0.35, beside[signs.there], backwards)),
-            lights.place(_at(things.traffic_light(lights.rolls()), -0.3, 3.2, 0)),
+            lamps.place(things.lamp(lamps.rolls()), -0.45, along[lamps.there], 1),
+            signs.place(things.sign(signs.rolls()), -0.35, beside[signs.there], backwards),
+            lights.place(things.traffic_light(lights.rolls()), -0.3, 3.2, 0),
         ]
 
     def _people(self, sides: Sides) -> np.ndarray:
@@ -190,10 +196,13 @@ class City:
         ahead = rolls.chance(0.5)
         made = things.person(rolls)
         made["velocity"][..., 1] = (rolls.between(0.9, 1.6) * rolls.chance(0.8))[:, None]
-        made = _at(made, -rolls.between(0.5, self.pavement - 0.3), along[people.there], np.where(ahead, 0, 2))
         made["y0"] += KERB
         made["y1"] += KERB
-        return people.place(made)
+        return people.place(made, -rolls.between(0.5, self.pavement - 0.3), along[people.there], np.where(ahead, 0, 2))
+
+
+_AHEAD = np.array([(0.0, 1.0), (1.0, 0.0), (0.0, -1.0), (-1.0, 0.0)])  # where a kerb leads, by turns: x and z
+_RIGHT = np.array([(1.0, 0.0), (0.0, -1.0), (-1.0, 0.0), (0.0, 1.0)])
 
 
 @dataclass(frozen=True)
@@ -217,22 +226,16 @@ class Sides:
     def where(self, there: np.ndarray, along: np.ndarray | None = None) -> Sides:
         """The places that are taken; of small things, which are `along` the kerb, those that are near."""
         if along is not None:
-            axes = np.array([(0, 1), (1, 0), (0, -1), (-1, 0)])[self.turn]  # where the kerb leads
+            axes = _AHEAD[self.turn]
             spots = (self.begin_x[:, None] + axes[:, :1] * along, self.begin_z[:, None] + axes[:, 1:] * along)
             there = there & self.near(*spots)
         return replace(self, there=there)
 
-    def place(self, made: np.ndarray, some: np.ndarray | None = None) -> np.ndarray:
-        """Things (places that are there, parts) in the world's axes; `some` of them."""
+    def place(self, made: np.ndarray, x: Any, z: Any, turn: Any) -> np.ndarray:
+        """Things (places that are there, parts), each at its place and turn along the kerb, in the world's axes."""
         assert self.there is not None
         side = np.nonzero(self.there)[0]
-        if some is not None:
-            side, made = side[some], made[some]
-        if made.ndim > 1:
-            side = np.repeat(side, made.shape[1])
-        return placed(made.ravel(), self.begin_x[side], self.begin_z[side], self.turn[side])
-
-
-def _at(made: np.ndarray, x: np.ndarray | float, z: np.ndarray | float, turn: np.ndarray | int) -> np.ndarray:
-    """Things (N, parts), each from axes of its own to its place and turn along the kerb."""
-    return placed(made, *(np.asarray(value)[..., None] for value in (x, z, turn)))
+        right, ahead = _RIGHT[self.turn[side]], _AHEAD[self.turn[side]]
+        world_x = self.begin_x[side] + right[:, 0] * x + ahead[:, 0] * z
+        world_z = self.begin_z[side] + right[:, 1] * x + ahead[:, 1] * z
+        return placed(made, world_x[:, None], world_z[:, None], (self.turn[side] + turn)[:, None])

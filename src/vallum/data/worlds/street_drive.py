@@ -74,39 +74,43 @@ class Drive:
         return np.concatenate([still, self.traffic.at(number)])
 
     def _blocks(self) -> list[tuple[int, int]]:
-        """Those that are seen from anywhere along the way, nearest first."""
+        """Those that are seen from anywhere along the way."""
         found: dict[tuple[int, int], None] = {}
         pitch = np.array([self.city.pitch_x, self.city.pitch_z])
-        for station in self.way[:: max(1, min(15, len(self.way) - 1))] + [self.way[-1]]:
-            ahead = np.array([math.sin(station.heading), math.cos(station.heading)])
+        for station in self._lookouts():
             here = np.array([station.x, station.z])
             low, high = np.floor((here - FAR) / pitch).astype(int), np.floor((here + FAR) / pitch).astype(int)
-            for i in range(low[0], high[0] + 1):
-                for j in range(low[1], high[1] + 1):
-                    middle = (np.array([i, j]) + 0.5) * pitch - here
-                    along = float(middle @ ahead)
-                    aside = abs(float(middle @ ahead[::-1] * 1.0 if False else middle[0] * ahead[1] - middle[1] * ahead[0]))
-                    if along > -0.6 * pitch.max() and along < FAR and aside < 0.75 * pitch.max() + 0.45 * max(along, 0) ** 0.9:
-                        found[i, j] = None
+            blocks = [(i, j) for i in range(low[0], high[0] + 1) for j in range(low[1], high[1] + 1)]
+            middle = (np.array(blocks) + 0.5) * pitch
+            along, aside = _ahead_of(station, middle[:, 0], middle[:, 1])
+            wide = pitch.max()
+            seen = (along > -0.6 * wide) & (along < FAR) & (aside < 0.75 * wide + 0.3 * np.maximum(along, 0))
+            found |= dict.fromkeys(block for block, there in zip(blocks, seen, strict=True) if there)
         return list(found)
 
     def _near(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Whether small things at these places are seen from anywhere along the way."""
         seen = np.zeros(x.shape, bool)
-        for station in self.way[:: max(1, min(15, len(self.way) - 1))] + [self.way[-1]]:
-            ahead = math.sin(station.heading), math.cos(station.heading)
-            dx, dz = x - station.x, z - station.z
-            along = dx * ahead[0] + dz * ahead[1]
-            aside = np.abs(dx * ahead[1] - dz * ahead[0])
+        for station in self._lookouts():
+            along, aside = _ahead_of(station, x, z)
             seen |= (along > -6) & (along < NEAR) & (aside < 12 + along)
         return seen
+
+    def _lookouts(self) -> list[Station]:
+        """Stations so close together that nothing comes into sight between them."""
+        return [*self.way[:-1:15], self.way[-1]]
+
+
+def _ahead_of(station: Station, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far ahead of a station places lie, and how far aside."""
+    sine, cosine = math.sin(station.heading), math.cos(station.heading)
+    dx, dz = x - station.x, z - station.z
+    return dx * sine + dz * cosine, np.abs(dx * cosine - dz * sine)
 
 
 def _axes(heading: float, pitch: float, roll: float) -> np.ndarray:
     """Rows: where the camera's right, up and ahead point, with y up."""
-    turn = np.array(
-        [[math.cos(heading), 0, -math.sin(heading)], [0, 1, 0], [math.sin(heading), 0, math.cos(heading)]]
-    )
+    turn = np.array([[math.cos(heading), 0, -math.sin(heading)], [0, 1, 0], [math.sin(heading), 0, math.cos(heading)]])
     nod = np.array([[1, 0, 0], [0, math.cos(pitch), -math.sin(pitch)], [0, math.sin(pitch), math.cos(pitch)]])
     lean = np.array([[math.cos(roll), math.sin(roll), 0], [-math.sin(roll), math.cos(roll), 0], [0, 0, 1]])
     return lean @ nod @ turn

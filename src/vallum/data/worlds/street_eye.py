@@ -9,6 +9,7 @@ the others, where w is the greatest; the body is hit where the former is nearer.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,10 +33,12 @@ class Camera:
     across: np.ndarray  # (W,) float32: to the right
     down: np.ndarray  # (H,) float32
 
-    def directions(self, first: int) -> np.ndarray:
-        """(3, H, W): x, y and z of the rays of every second sample, from the first or the second on."""
+    def directions(self, picked: np.ndarray) -> np.ndarray:
+        """(3, n): x, y and z of the rays of samples, numbered row by row."""
         right, up, ahead = self.axes.astype(np.float32)[:, :, None]
-        return (ahead - up * self.down[first::2])[:, :, None] + (right * self.across[first::2])[:, None, :]
+        row = picked // len(self.across)
+        column = picked - row * len(self.across)
+        return ahead - up * self.down.take(row) + right * self.across.take(column)
 
 
 @dataclass(frozen=True)
@@ -61,19 +64,19 @@ def cast(camera: Camera, solids: np.ndarray) -> Seen:
     quadrics = _quadrics(seen, camera)
     area = (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2])
     fronts, rounds = outside.sum(1).tolist(), seen["round"].tolist()
-    for row in np.flatnonzero(area > SMALL).tolist():
-        left, right, top, low = box[row].tolist()
+    for number in np.flatnonzero(area > SMALL).tolist():
+        left, right, top, low = box[number].tolist()
         window = inverse[top:low, left:right]
-        if window.min() * nearest[row] >= 1:  # all of it is hidden
+        if window.min() * nearest[number] >= 1:  # all of it is hidden
             continue
         u, v = camera.across[left:right], camera.down[top:low]
-        start = (row + FIRST_ROW) * FACES
-        if rounds[row]:
-            entry = _into_ball(quadrics[row], u, v)
+        start = (number + FIRST_ROW) * FACES
+        if rounds[number]:
+            entry = _into_ball(quadrics[number], u, v)
             hit = entry > window
-            side: np.ndarray | int = start + BALL
+            side: Any = start + BALL
         else:
-            entry, leave, side = _into_frustum(planes[row], fronts[row], faces[row] + start, u, v)
+            entry, leave, side = _into_frustum(planes[number], fronts[number], faces[number] + start, u, v)
             hit = (entry > leave) & (entry > window)
         np.copyto(surface[top:low, left:right], side, where=hit)
         np.copyto(window, entry, where=hit)
@@ -84,10 +87,10 @@ def cast(camera: Camera, solids: np.ndarray) -> Seen:
         open_yet = inverse.ravel()[place] * nearest.astype(np.float32)[row] < 1
         row, place, u, v = row[open_yet], place[open_yet], u[open_yet], v[open_yet]
         entry, side = into(planes, outside, faces, quadrics, row, u, v)
-        hit = np.flatnonzero(entry > inverse.ravel()[place])
-        hit = hit[np.argsort(entry[hit], kind="stable")]  # of several at one place the nearest is written last
-        inverse.ravel()[place[hit]] = entry[hit]
-        surface.ravel()[place[hit]] = (row[hit] + FIRST_ROW) * FACES + side[hit]
+        first = np.flatnonzero(entry > inverse.ravel()[place])
+        first = first[np.argsort(entry[first], kind="stable")]  # of several at one place the nearest is written last
+        inverse.ravel()[place[first]] = entry[first]
+        surface.ravel()[place[first]] = (row[first] + FIRST_ROW) * FACES + side[first]
     return Seen(surface, inverse, rows)
 
 
@@ -190,7 +193,7 @@ def _planes(solids: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray,
     count = len(solids)
     normals = np.zeros((count, 6, 3))
     reach = np.empty((count, 6))  # k - n.c
-    x, y, z = camera.at
+    y = camera.at[1]
     for face, (axis, sign) in enumerate(((0, -1), (0, 1), (2, -1), (2, 1))):
         slope, name = solids["slope"][:, face], "x z"[axis]
         normals[:, face, axis], normals[:, face, 1] = sign, slope

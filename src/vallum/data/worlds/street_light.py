@@ -74,17 +74,19 @@ class Light:
 
 def shade(
     solids: np.ndarray, light: Light, camera: Camera, x: np.ndarray, z: np.ndarray, footprint: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The shares of the sun and of the sky that reach the ground at the points x, z of the pixels, (H, W) each.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The shares of the sun and of the sky that reach the ground at the points x, z of the pixels, and whether a shadow
+    there moves, (H, W) each.
 
     A box's shadow is the ground that it sweeps as it slides down along the sun's rays: within two pairs of lines along
     the axes, and one pair along the rays.
     """
-    sunlit, open_sky = np.ones_like(x), np.ones_like(x)
+    sunlit, open_sky, moving = np.ones_like(x), np.ones_like(x), np.zeros(x.shape, bool)
     away = np.maximum(np.abs(solids["x"] - camera.at[0]), np.abs(solids["z"] - camera.at[2]))
     tall = solids["label"] == BUILDING
     reach = REACH if light.sun.max() > 0.3 else REACH / 2
     solids = solids[solids["shadow"] & (away < reach * np.where(tall, 2.2, 1))]
+    moves = (solids["velocity"] != 0).any(1)
     flat = float(np.hypot(light.towards[0], light.towards[2]))
     east, north = (float(part) for part in light.towards[[0, 2]] / flat)
     stretch = flat / float(light.towards[1])  # metres of shadow for each metre of height
@@ -104,14 +106,18 @@ def shade(
             edge = np.minimum(inside[0], np.float32(band[inside[1]]) - across)
             edge /= footprint[window] + np.float32(soft[inside[1]])
             np.minimum(sunlit[window], np.clip(0.5 - edge, 0, 1), out=sunlit[window])
+            if moves[inside[1]]:
+                moving[window] |= edge > -1
     low = (solids["label"] == CAR) & (solids["y0"] < 0.25) | (solids["label"] == PERSON)
-    near = solids[low]
+    near, moves = solids[low], moves[low]
     for window, _, inside in _areas(
         camera, x, z, near["x"], near["z"], near["half"][:, 0] + 0.05, near["half"][:, 1] + 0.05
     ):
         edge = inside[0] * np.float32(2.2)
         np.minimum(open_sky[window], np.clip(0.6 - edge, 0.15, 1), out=open_sky[window])
-    return sunlit, open_sky
+        if moves[inside[1]]:
+            moving[window] |= edge > -1
+    return sunlit, open_sky, moving
 
 
 def _areas(

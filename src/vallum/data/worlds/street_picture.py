@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
 
 from vallum.data.worlds import street_paints as paints
 from vallum.data.worlds.street_city import City
-from vallum.data.worlds.street_eye import FACES, FIRST_ROW, Camera, cast
+from vallum.data.worlds.street_eye import BALL, FACES, FIRST_ROW, SKY_ROW, Camera, cast
+from vallum.data.worlds.street_ground import from_kerb, off_pavement
 from vallum.data.worlds.street_light import Light, shade
-from vallum.data.worlds.street_painters import PAINTERS, Points, Scene, from_kerb
+from vallum.data.worlds.street_painters import PAINTERS
 from vallum.data.worlds.street_solids import FACES_BY_TURN, PAVEMENT, ROAD, SKY, TERRAIN, TOP
+from vallum.data.worlds.street_surfaces import Points, Scene
 from vallum.data.worlds.street_texture import noise
 
 F = np.float32
@@ -25,107 +26,124 @@ class Picture:
     image: np.ndarray  # (H, W, 3) uint8
     labels: np.ndarray  # (H, W) int64
     depth: np.ndarray  # (H, W) float32 metres along the camera's axis; the sky's is infinite
-    moving: np.ndarray  # (H, W) bool: what moves by itself, and the shadows that it throws
+    moving: np.ndarray  # (H, W) bool: what moves by itself, and the ground that its shadows pass over
 
 
 def photograph(camera: Camera, solids: np.ndarray, city: City, light: Light, grain: np.ndarray) -> Picture:
     """`grain` (H, W, 3) in [-1, 1] is the sensor's noise.
 
-    The camera's samples lie half a pixel apart. Coloured are those at the pixels' centres and at their corners.
+    The camera's samples lie half a pixel apart. What a pixel's centre sees is painted; what its corners see, only where
+    none of the centres around sees the same surface.
     """
     seen = cast(camera, solids)
     rows = solids[seen.rows]
-    height, width = len(camera.down) // 2, len(camera.across) // 2
-    picked = _picked(height, width)
-    surface, inverse = seen.surface.ravel().take(picked), seen.inverse.ravel().take(picked)
-    directions = np.concatenate([camera.directions(1).reshape(3, -1), camera.directions(0).reshape(3, -1)], 1)
+    height, width = size = len(camera.down) // 2, len(camera.across) // 2
+    picked, shared = _picked(seen.surface, size)
+    surface = seen.surface.ravel().take(picked).astype(np.intp)
+    inverse = seen.inverse.ravel().take(picked)
+    directions = camera.directions(picked)
     depth = 1 / np.maximum(inverse, F(1e-4))
     x, y, z = (directions[axis] * depth + F(camera.at[axis]) for axis in range(3))
-    pitch = depth * (camera.across[1] - camera.across[0])  # metres between samples
+    pitch = depth * (camera.across[2] - camera.across[0])  # metres between pixels
     row = surface >> 3
-    scene, direct, ambient, paint = _tables(rows, city, light)
+    scene, direct, ambient, paint = _tables(rows, camera, city, light)
     sun, open_sky, kinds = direct.take(surface), ambient.take(surface), paint.take(row)
-    albedo = np.zeros((3, surface.size), F)
-    slants = _slants(directions, surface)
-    for kind in np.flatnonzero(np.bincount(kinds)):
-        if kind != paints.SKY:
-            where = np.flatnonzero(kinds == kind)
-            points = Points(scene, *(values.take(where) for values in (x, y, z, row, surface, pitch, slants)))
-            albedo[:, where] = PAINTERS[int(kind)](points)
-    balls = np.flatnonzero((surface & 7) == 6)
-    _light_balls(rows, row.take(balls) - FIRST_ROW, (x, y, z), balls, light, sun, open_sky)
     level = (kinds == paints.GROUND) | ((kinds == paints.SLAB) & ((surface & 7) == TOP))
-    sun, dark = _shadowed(sun, level, x, z, solids, camera, light, pitch, (height, width))
-    open_sky *= dark
+    centre = slice(height * width)
+    grids = (values[centre].reshape(size) for values in (x, z, pitch))
+    sunlit, dark, restless = shade(solids, light, camera, *grids)
+    nearest = _nearest_centre(picked, size)
+    sun *= np.where(level, sunlit.ravel().take(nearest), 1)
+    open_sky *= np.where(level, dark.ravel().take(nearest), 1)
+    balls = np.flatnonzero((surface & 7) == BALL)
+    _light_balls(rows, row.take(balls) - FIRST_ROW, (x, y, z), balls, light, sun, open_sky)
 
-    colour = albedo * (light.sun.astype(F)[:, None] * sun + light.ambient.astype(F)[:, None] * open_sky)
+    slants = _slants(directions, surface)
+    colour = np.empty((3, surface.size), F)
+    for kind in np.flatnonzero(np.bincount(kinds)):
+        where = np.flatnonzero(kinds == kind)
+        if kind == paints.SKY:
+            made = _heaven(directions.take(where, 1), light)
+        else:
+            points = Points(scene, *(values.take(where) for values in (x, y, z, row, surface, pitch, slants)))
+            made = PAINTERS[int(kind)](points)
+        for channel in range(3):
+            colour[channel][where] = made[channel]
     far = depth * F(1 / light.mist)
-    far = far * far / (1 + far * far)
-    colour += (light.haze.astype(F)[:, None] - colour) * far
-    above = np.flatnonzero(kinds == paints.SKY)
-    colour[:, above] = _heaven(directions[:, above], light)
+    far = far * far / (1 + far * far) * (surface >> 3 != SKY_ROW)
+    for channel, (bright, blue, haze) in enumerate(zip(light.sun, light.ambient, light.haze, strict=True)):
+        lit = np.where(kinds == paints.SKY, 1, sun * F(bright) + open_sky * F(blue))
+        colour[channel] = colour[channel] * lit * (1 - far) + F(haze) * far
 
-    pixels = _gather(colour, height, width) * F(light.exposure)
+    pixels = _gathered(colour, shared, size) * F(light.exposure)
     image = np.sqrt(np.clip(pixels, 0, 1)).transpose(1, 2, 0)
     image = (np.clip(image + grain * (F(0.006) + F(0.012) * image), 0, 1) * 255 + F(0.5)).astype(np.uint8)
 
-    centre = slice(height * width)
     labels = _labels(rows, scene, surface[centre], x[centre], z[centre])
     true_depth = np.full(height * width, np.inf, F)
     np.divide(1, inverse[centre], out=true_depth, where=inverse[centre] > 0)
     moves = np.concatenate([[False] * FIRST_ROW, (rows["velocity"] != 0).any(1)])[row[centre]]
+    moves |= restless.ravel() & level[centre]
     return Picture(image, *(values.reshape(height, width) for values in (labels, true_depth, moves)))
 
 
-@functools.cache
-def _picked(height: int, width: int) -> np.ndarray:
-    """Where in the samples' grid the pixels' centres lie, and then their corners."""
-    grid = np.arange((2 * height + 1) * (2 * width + 1)).reshape(2 * height + 1, 2 * width + 1)
-    return np.concatenate([grid[1::2, 1::2].ravel(), grid[::2, ::2].ravel()])
+def _picked(surface: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Which samples are painted, the pixels' centres first; and whether each pixel shares its surface with its corners:
+    top left, top right, bottom left, bottom right, (H, W) each."""
+    height, width = size
+    wide = surface.shape[1]
+    centres, corners = surface[1::2, 1::2], surface[::2, ::2]
+    alone = np.ones(corners.shape, bool)
+    shared = []
+    for part in _corners(size):
+        same = corners[part] == centres
+        alone[part] &= ~same
+        shared.append(same.astype(F))
+    single = np.flatnonzero(alone)
+    middle = (2 * np.arange(height) + 1)[:, None] * wide + 2 * np.arange(width) + 1
+    return np.concatenate([middle.ravel(), single // (width + 1) * (2 * wide) + single % (width + 1) * 2]), shared
 
 
-def _around(corners: np.ndarray) -> np.ndarray:
-    """The sum of every pixel's four corners."""
-    rows = corners[..., :-1, :] + corners[..., 1:, :]
-    return rows[..., :-1] + rows[..., 1:]
+def _corners(size: tuple[int, int]) -> list[tuple[slice, slice]]:
+    """Of the grid of corners, those at the top left, top right, bottom left and bottom right of the pixels."""
+    height, width = size
+    return [np.s_[down : down + height, across : across + width] for down in (0, 1) for across in (0, 1)]
 
 
-def _gather(colour: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(3, H, W): half of a pixel's colour is its centre's, an eighth that of each corner."""
-    centres = colour[:, : height * width].reshape(3, height, width)
-    corners = colour[:, height * width :].reshape(3, height + 1, width + 1)
-    return centres * F(0.5) + _around(corners) * F(0.125)
+def _gathered(colour: np.ndarray, shared: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """(3, H, W): half of a pixel is its centre's colour, an eighth that of each corner.
 
-
-def _shadowed(
-    sun: np.ndarray,
-    level: np.ndarray,
-    x: np.ndarray,
-    z: np.ndarray,
-    solids: np.ndarray,
-    camera: Camera,
-    light: Light,
-    pitch: np.ndarray,
-    size: tuple[int, int],
-) -> tuple[np.ndarray, np.ndarray]:
-    """The sun's share with shadows on what lies level, and how much of the sky is left there under cars and the like.
-
-    Shadows are cast at the pixels' centres; a corner has the mean of those around it that lie level.
+    A corner's colour was painted, or is the mean of those centres around it that see the same surface.
     """
-    count = size[0] * size[1]
-    grids = [values[:count].reshape(size) for values in (x, z, pitch)]
-    sunlit, dark = shade(solids, light, camera, *grids)
-    flat = level[:count].reshape(size)
-    known = _around(np.pad(flat.astype(F), 1))
-    result = []
-    for values in (sunlit, dark):
-        corners = _around(np.pad(values * flat, 1)) / np.maximum(known, 1)
-        corners[known == 0] = 1
-        result.append(np.where(level, np.concatenate([values.ravel(), corners.ravel()]), 1))
-    return sun * result[0], result[1]
+    height, width = size
+    count = np.zeros((height + 1, width + 1), F)
+    for part, same in zip(_corners(size), shared, strict=True):
+        count[part] += same
+    single = np.flatnonzero(count == 0)
+    count.ravel()[single] = 1
+    pixels = np.empty((3, height, width), F)
+    for made, painted in zip(pixels, colour, strict=True):
+        centres = painted[: height * width].reshape(size)
+        corners = np.zeros_like(count)
+        for part, same in zip(_corners(size), shared, strict=True):
+            corners[part] += centres * same
+        corners.ravel()[single] = painted[height * width :]
+        corners /= count
+        rows = corners[:-1] + corners[1:]
+        np.add(centres * F(0.5), (rows[:, :-1] + rows[:, 1:]) * F(0.125), out=made)
+    return pixels
 
 
-def _tables(rows: np.ndarray, city: City, light: Light) -> tuple[Scene, np.ndarray, np.ndarray, np.ndarray]:
+def _nearest_centre(picked: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The number of the pixel that each painted sample lies in, or touches."""
+    height, width = size
+    down, across = picked // (2 * width + 1), picked % (2 * width + 1)
+    return np.minimum(down // 2, height - 1) * width + np.minimum(across // 2, width - 1)
+
+
+def _tables(
+    rows: np.ndarray, camera: Camera, city: City, light: Light
+) -> tuple[Scene, np.ndarray, np.ndarray, np.ndarray]:
     """What painters look up, how much sun and sky each surface gets, and the paint of each row."""
     count = len(rows) + FIRST_ROW
 
@@ -166,13 +184,14 @@ def _tables(rows: np.ndarray, city: City, light: Light) -> tuple[Scene, np.ndarr
     scene = Scene(
         city,
         light,
+        camera.at.astype(F),
         with_ground(rows["colour"]).T.copy(),
         with_ground(rows["second"]).T.copy(),
         with_ground(rows["pattern"]).T.copy(),
         with_ground(rows["seed"]),
         with_ground(rows["y0"]),
         with_ground(rows["y1"]),
-        faces.ravel(),
+        faces.astype(np.int8).ravel(),
         begin.astype(F).ravel(),
         length.astype(F).ravel(),
         lean.astype(F).reshape(2, -1),
@@ -244,5 +263,5 @@ def _labels(rows: np.ndarray, scene: Scene, surface: np.ndarray, x: np.ndarray, 
     where = np.nonzero((labels == PAVEMENT) & ((surface & 7) == TOP))
     city = scene.city
     edge = from_kerb(city, x[where], z[where])
-    labels[where] = np.where(edge < city.pavement, PAVEMENT, TERRAIN)
+    labels[where] = np.where(off_pavement(city, edge) < 0, PAVEMENT, TERRAIN)
     return labels

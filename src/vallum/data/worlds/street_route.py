@@ -40,7 +40,7 @@ def drive(city: City, stream: np.random.Generator, frames: int) -> tuple[list[St
         begin, cruise = stop, min(cruise, 9.0)  # those that crossed stay ahead
     here, speed, waiting = begin, (0.0 if waits else None), (40 if waits else 0)
     stations, passed = [], 0
-    for frame in range(frames):
+    for _ in range(frames):
         piece, within = _find(pieces, here)
         limit = min(cruise, 5.5) if piece.turn else cruise
         ahead = next((p for p in pieces if p.begin >= here and p.turn), None)
@@ -77,8 +77,7 @@ class _Piece:
     street: tuple[int, int]
 
     def at(self, within: float, sway: float, travelled: float, speed: float) -> Station:
-        ahead = _AHEAD[self.heading]
-        right = _AHEAD[(self.heading + 1) % 4]
+        ahead, right = _AHEAD[self.heading % 4], _AHEAD[(self.heading + 1) % 4]
         if self.turn:
             radius = self.length / (math.pi / 2)
             angle = within / radius
@@ -86,7 +85,7 @@ class _Piece:
             lean, sway = self.turn * angle, 0.0
         else:
             along, aside, lean = within, 0.0, 0.0
-        aside += sway * min(1.0, within / 5, (self.length - within) / 5) if not self.turn else 0.0
+        aside += sway * min(1.0, within / 5, (self.length - within) / 5)
         x = self.x + ahead[0] * along + right[0] * aside
         z = self.z + ahead[1] * along + right[1] * aside
         heading = self.heading * math.pi / 2 + lean
@@ -108,7 +107,7 @@ def _pieces(city: City, turns: list[float]) -> list[_Piece]:
     lane, begin = city.lane, 0.0
     x, z = lane, 0.0
     for number in range(40):
-        ahead, right = _AHEAD[heading], _AHEAD[(heading + 1) % 4]
+        ahead, right = _AHEAD[heading % 4], _AHEAD[(heading + 1) % 4]
         column, row = column + ahead[0], row + ahead[1]
         chance = turns[number % len(turns)]
         turn = 0 if chance < 0.55 else 1 if chance < 0.78 else -1
@@ -128,5 +127,5 @@ def _pieces(city: City, turns: list[float]) -> list[_Piece]:
             begin += length
             x += ahead[0] * radius + turn * right[0] * radius
             z += ahead[1] * radius + turn * right[1] * radius
-            heading = (heading + turn) % 4
+            heading += turn
     return pieces

@@ -9,14 +9,14 @@ import numpy as np
 
 from vallum.data.worlds import street_paints as paints
 
-CLASSES = (
-    *("road", "pavement", "building", "fence", "pole", "sign", "vegetation", "terrain", "sky", "person", "car"),
-)
+CLASSES = (*("road", "pavement", "building", "fence", "pole", "sign", "vegetation", "terrain", "sky", "person", "car"),)
 ROAD, PAVEMENT, BUILDING, FENCE, POLE, SIGN, VEGETATION, TERRAIN, SKY, PERSON, CAR = range(len(CLASSES))
 
 LEFT, RIGHT, BACK, FRONT, TOP, BOTTOM = range(6)  # faces of a frustum, seen along its own z
 # By turns: the face of a solid, in its own axes, that looks left, right, back, ahead, up and down in the world's.
 FACES_BY_TURN = np.array([[0, 1, 2, 3, 4, 5], [2, 3, 1, 0, 4, 5], [1, 0, 3, 2, 4, 5], [3, 2, 0, 1, 4, 5]])
+_WALLS_BY_TURN = FACES_BY_TURN[:, :4]
+_COSINE, _SINE = np.array([1.0, 0.0, -1.0, 0.0]), np.array([0.0, 1.0, 0.0, -1.0])
 SOLID = np.dtype(
     [
         ("round", "?"),  # an ellipsoid; else a frustum
@@ -48,10 +48,14 @@ def box(
     x: Any, z: Any, y0: Any, y1: Any, width: Any, length: Any, label: int, paint: int = paints.PLAIN, **fields: Any
 ) -> np.ndarray:
     """Boxes and frustums; numbers may be arrays of any one shape."""
-    shape = np.broadcast_shapes(*(np.shape(value) for value in (x, z, y0, y1, width, length)))
-    half = np.stack([np.broadcast_to(width, shape), np.broadcast_to(length, shape)], -1) / 2
-    fields = {"shadow": True, **fields}
-    return solids(shape, x=x, z=z, y0=y0, y1=y1, half=half, label=label, paint=paint, **fields)
+    made = np.zeros(np.broadcast(x, z, y0, y1, width, length).shape, SOLID)
+    made["x"], made["z"], made["y0"], made["y1"] = x, z, y0, y1
+    made["half"][..., 0], made["half"][..., 1] = width, length
+    made["half"] *= 0.5
+    made["label"], made["paint"], made["shadow"] = label, paint, True
+    for name, value in fields.items():
+        made[name] = value
+    return made
 
 
 def ball(
@@ -71,16 +75,20 @@ def placed(made: np.ndarray, x: Any, z: Any, turn: Any) -> np.ndarray:
     """
     made = made.copy()
     turn = np.broadcast_to(turn, made.shape) % 4
-    for field in ("velocity", None):
-        ahead, right = (made["z"], made["x"]) if field is None else (made[field][..., 1], made[field][..., 0])
-        new_x = np.choose(turn, [right, ahead, -right, -ahead])
-        new_z = np.choose(turn, [ahead, -right, -ahead, right])
-        if field is None:
-            made["x"], made["z"] = new_x + x, new_z + z
-        else:
-            made[field] = np.stack([new_x, new_z], -1)
-    made["half"] = np.where((turn % 2 == 1)[..., None], made["half"][..., ::-1], made["half"])
-    made["slope"] = np.take_along_axis(made["slope"], FACES_BY_TURN[turn, :4], -1)
+    cosine, sine = _COSINE[turn], _SINE[turn]
+    for right, ahead in ((made["x"], made["z"]), (made["velocity"][..., 0], made["velocity"][..., 1])):
+        moved = cosine * right + sine * ahead
+        ahead[...] = cosine * ahead - sine * right
+        right[...] = moved
+    made["x"] += x
+    made["z"] += z
+    odd = (turn & 1 == 1)[..., None]
+    made["half"] = np.where(odd, made["half"][..., ::-1], made["half"])
+    made["slope"] = (
+        made["slope"]
+        .reshape(-1, 4)[np.arange(made.size)[:, None], _WALLS_BY_TURN[turn.ravel()]]
+        .reshape(*made.shape, 4)
+    )
     made["turn"] = (made["turn"] + turn) % 4
     return made
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def noise(across: np.ndarray, along: np.ndarray, texels: float) -> np.ndarray:
 
 def chance(*numbers: np.ndarray) -> np.ndarray:
     """A number in [0, 1) for each combination of whole numbers."""
-    total = np.float32(0.5)
+    total: Any = np.float32(0.5)
     for number, factor in zip(numbers, (0.7548777, 0.5698403, 0.3819660), strict=False):
         part = number * np.float32(factor) + total
         part -= np.floor(part)

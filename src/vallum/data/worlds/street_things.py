@@ -1,4 +1,4 @@
-"""What stands and moves in a street, each in axes of its own: z is where it faces, x its right, the origin on the ground.
+"""What stands and moves in a street, each in axes of its own: z is where it faces, x its right, y up.
 
 Every function takes rolls of one shape and returns solids of that shape with one more axis, the parts of a thing.
 """
@@ -38,7 +38,9 @@ CLOTHES = np.array(
         (0.35, 0.10, 0.28),
     ]
 )
-LEAVES = np.array([(0.055, 0.115, 0.02), (0.09, 0.15, 0.03), (0.04, 0.085, 0.03), (0.17, 0.15, 0.03), (0.22, 0.11, 0.02)])
+LEAVES = np.array(
+    [(0.055, 0.115, 0.02), (0.09, 0.15, 0.03), (0.04, 0.085, 0.03), (0.17, 0.15, 0.03), (0.22, 0.11, 0.02)]
+)
 BARK = np.array([(0.09, 0.065, 0.045), (0.14, 0.12, 0.10)])
 SKIN = np.array([(0.50, 0.31, 0.22), (0.30, 0.17, 0.10), (0.13, 0.07, 0.045)])
 STEEL = np.array([(0.20, 0.21, 0.22), (0.08, 0.10, 0.09), (0.32, 0.33, 0.34)])
@@ -62,9 +64,7 @@ def car(rolls: Rolls) -> np.ndarray:
     high = roof - waist
     wheels = length * 0.31
     parts = solids((*shape, 3), label=CAR, colour=colour[..., None, :], seed=seed[..., None])
-    parts[..., 0] = box(
-        0, 0, 0.0, 0.3, width * 0.84, length * 0.93, CAR, colour=0.012, shadow=False
-    )
+    parts[..., 0] = box(0, 0, 0.0, 0.3, width * 0.84, length * 0.93, CAR, colour=0.012, shadow=False)
     body = solids(shape, y0=0.19, y1=waist, label=CAR, paint=paints.CAR_BODY, colour=colour, seed=seed, shadow=True)
     body["half"] = np.stack([width / 2, length / 2], -1)
     body["slope"] = np.stack([0.06 + 0 * van, 0.06 + 0 * van, 0.12 + 0 * van, np.where(van, 0.1, 0.3)], -1)

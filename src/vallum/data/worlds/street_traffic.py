@@ -1,4 +1,4 @@
-"""The other cars that move: those that come towards the camera, the one ahead of it, those that cross while it waits."""
+"""The other cars that move: those that come towards the camera, the one ahead, those that cross while it waits."""
 
 from __future__ import annotations
 
