@@ -105,6 +105,8 @@ class StreetClips(World, Clips):
         focal: float = FOCAL,
         step: int = 1,
     ) -> None:
+        if step < 1:
+            raise UserError(f"step={step}", "at least 1 frame from one of a clip to the next")
         super().__init__(n, size, split, seed, focal, step=step)
         self.step = step
 
