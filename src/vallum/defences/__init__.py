@@ -5,5 +5,16 @@ from __future__ import annotations
 from vallum.defences.adversarial_training import Adversarial
 from vallum.defences.plain import Plain
 from vallum.defences.recipe import RECIPES, Context, Losses, Recipe, recipe
+from vallum.defences.shared_training import FastSharedTraining, SharedTraining
 
-__all__ = ["RECIPES", "Adversarial", "Context", "Losses", "Plain", "Recipe", "recipe"]
+__all__ = [
+    "RECIPES",
+    "Adversarial",
+    "Context",
+    "FastSharedTraining",
+    "Losses",
+    "Plain",
+    "Recipe",
+    "SharedTraining",
+    "recipe",
+]
