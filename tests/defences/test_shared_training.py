@@ -128,6 +128,8 @@ def test_processes_find_what_one_finds(spec: str) -> None:
     (whole,) = prepared(made, curved(), [some()])
     barrier, said, found = threading.Barrier(2), [torch.empty(0)] * 2, [torch.empty(0)] * 2
 
+    models = curved(), curved()  # here, for they are drawn from the one random state that threads have in common
+
     def work(rank: int, batch: Batch) -> None:
         def add(values: Tensor) -> Tensor:
             said[rank] = values
@@ -136,7 +138,7 @@ def test_processes_find_what_one_finds(spec: str) -> None:
             barrier.wait()
             return total
 
-        model = curved()
+        model = models[rank]
         context = Context(seed=3, steps=10, offset=6 * rank, total=12, sum_over_processes=add)
         context.companion = made.companion(model, batch.images)
         (part,) = made.prepare(model, [batch], context)
