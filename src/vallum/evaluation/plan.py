@@ -26,6 +26,8 @@ class PlannedThreat:
     kind: str
     surfaces: bool  # whether it depends on the model, and so on the surface
     passes: float  # about how many forward passes it takes per image: the weight of a cell in the progress bar
+    fitting: float = 0.0  # as many as it takes to be fitted, where it is
+    fingerprint: str = ""  # of what it depends on beside its spec: a file, or the images that it is fitted on
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class Cell:
     surface: str
     images: tuple[int, ...]
     weight: float
+
+
+@dataclass(frozen=True)
+class Fit(Cell):
+    """The search of a threat that is fitted before any image meets it: a cell without images, and without rows."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +73,25 @@ class Plan:
                         weight = threat.passes * len(shard)
                         yield Cell(self._id(model, threat, surface, shard), m, t, surface, shard, weight)
 
+    def fits(self) -> Iterator[Fit]:
+        """What must be found before the cells of some threats can be worked."""
+        for t, threat in enumerate(self.threats):
+            if threat.fitting:
+                for m, model in enumerate(self.models):
+                    for surface in model.surfaces:
+                        yield Fit(self._id(model, threat, surface, ()), m, t, surface, (), threat.fitting)
+
+    def fit_of(self, cell: Cell) -> Fit | None:
+        """What the threat of this cell was fitted by, if it is one of those."""
+        model, threat = self.models[cell.model], self.threats[cell.threat]
+        if not threat.fitting:
+            return None
+        return Fit(self._id(model, threat, cell.surface, ()), cell.model, cell.threat, cell.surface, (), threat.fitting)
+
     def _id(self, model: PlannedModel, threat: PlannedThreat, surface: str, shard: tuple[int, ...]) -> str:
         """A name that says what the rows depend on, so that none is ever taken for another."""
-        parts = (model.spec, model.name, model.fingerprint, threat.spec, surface, shard, self.data_fingerprint)
+        meets = threat.spec + threat.fingerprint
+        parts = (model.spec, model.name, model.fingerprint, meets, surface, shard, self.data_fingerprint)
         settings = (self.batch_size, self.threads, self.device, self.seed)
         return hashlib.blake2b(repr((parts, settings)).encode(), digest_size=12).hexdigest()
 

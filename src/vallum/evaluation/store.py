@@ -20,7 +20,7 @@ import duckdb
 
 from vallum.disk import write_whole
 from vallum.errors import UserError
-from vallum.evaluation.plan import Cell, Plan
+from vallum.evaluation.plan import Cell, Fit, Plan
 
 COLUMNS = {  # a row per image
     "model": "VARCHAR",
@@ -68,10 +68,12 @@ class Store:
         self.write_text("plan.json", plan.to_json())
 
     def path(self, cell: Cell) -> Path:
+        if isinstance(cell, Fit):
+            return self.folder / "fitted" / f"{cell.id}.safetensors"
         return self.cells / f"{cell.id}.parquet"
 
     def is_done(self, cell: Cell) -> bool:
-        return _is_whole(self.path(cell))
+        return self.path(cell).is_file() if isinstance(cell, Fit) else _is_whole(self.path(cell))
 
     def write(self, cell: Cell, rows: list[dict[str, Any]], finished: Finished) -> None:
         shape = json.dumps([COLUMNS])

@@ -15,14 +15,21 @@ from torch import Tensor
 from vallum.data import Data, load_data
 from vallum.errors import UserError
 from vallum.specs import parameter
-from vallum.threats.base import THREATS, Bounded, Threat
+from vallum.threats.base import THREATS, Bounded, Budget, Threat
 from vallum.threats.norms import norm_named
 from vallum.threats.universal.found import Found
 from vallum.threats.universal.pool import Pool
 
 
+class _Fitting(Bounded):
+    """What every fitted threat lets its user choose; here the types alone, so that each orders its own fields."""
+
+    data: str | None  # what to fit on, where it is not the evaluated data
+    images: int  # how many
+
+
 @dataclass(frozen=True)
-class Fitted(Bounded):
+class Fitted(_Fitting):
     """An attack that looks for one perturbation on some images, and adds it to others.
 
     Subclasses define `search`. `evaluate` fits it to each model on images that are not evaluated; in Python `fit` does.
@@ -32,8 +39,6 @@ class Fitted(Bounded):
         default=None, kw_only=True, repr=False, compare=False, metadata={"hidden": True, "help": "by the search"}
     )
     fits: ClassVar[bool] = True
-    data: str | None  # what to fit on, where it is not the evaluated data
-    images: int  # how many
 
     def search(self, model: Any, pool: Pool) -> tuple[Tensor, dict[str, Any]]:
         """(C, h, w) the perturbation, and what there is to say about how it was found."""
@@ -91,9 +96,7 @@ class Perturbation(Threat):
         return _loaded(self.path, file.stat().st_mtime_ns)
 
     @property
-    def budget(self) -> Any:
-        from vallum.threats.base import Budget
-
+    def budget(self) -> Budget:
         return Budget(norm_named(self.found.norm), self._radius)
 
     @property

@@ -38,14 +38,14 @@ class Found:
         if len(images) and images.shape[1] != self.deltas.shape[1]:
             raise UserError(f"the perturbation has {self.deltas.shape[1]} channels", f"the images {images.shape[1]}")
         scaled = self.deltas.to(images.device, images.dtype) * (eps / self.eps if eps != self.eps else 1.0)
-        ones, radii = torch.ones_like(scaled), torch.full_like(scaled[:, 0, 0, 0], eps)
-        exact = norm_named(self.norm).project(scaled, radii, -ones, ones)  # in the images' own precision
+        whole = repeated(scaled, *images.shape[-2:])
+        ones, radii = torch.ones_like(whole), torch.full_like(whole[:, 0, 0, 0], eps)
+        exact = norm_named(self.norm).project(whole, radii, -ones, ones)  # in the images' own precision
         if len(exact) == 1:
             which = torch.zeros(len(images), dtype=torch.long)
         else:
             which = torch.tensor([self.folds.get(int(k), 0) for k in (range(len(images)) if keys is None else keys)])
-        whole = repeated(exact, *images.shape[-2:])[which.to(images.device)]
-        return (images.detach() + whole).clamp(0, 1)
+        return (images.detach() + exact[which.to(images.device)]).clamp(0, 1)
 
     def save(self, path: str | Path) -> Path:
         """Write it as safetensors; `perturbation:PATH` is the threat that uses it again."""

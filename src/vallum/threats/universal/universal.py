@@ -7,6 +7,7 @@ third of the images; a batch's loss says little about other images. And whatever
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -82,6 +83,9 @@ class Universal(Fitted):
         first = pool.batch(pool.fit[:1])
         segments, like = first.labels.ndim == 3, first.images[:1]
         if self.tile is not None:
+            times = math.prod(-(-side // self.tile) for side in like.shape[-2:])
+            if self.norm == "2":  # whose length grows with each repetition
+                ball = Ball(ball.norm, ball.eps / math.sqrt(times))
             like = like.new_zeros(1, like.shape[1], self.tile, self.tile)
         with frozen(model):
             goals, judged = self._goals(model, pool, segments)
@@ -133,12 +137,14 @@ class Universal(Fitted):
                 start = ball.norm.random(draws.of(f"{goal.name}/{restart}"), radius, -ones, ones)
                 yield Way(f"{goal.name} from random start {restart}", goal, start)
         yield Way(f"{goals[0].name} aggregated", goals[0], nothing, parts=PARTS)
+        before = {"what was found before": self.found} if self.found is not None else {}
         if self.start is not None:
-            known = Found.load(self.start)
+            before[self.start] = Found.load(self.start)
+        for name, known in before.items():
             scaled = known.deltas[:1].to(like) * (ball.eps / known.eps)
             if scaled.shape != like.shape:
-                raise UserError(f"{self.start} is {tuple(scaled.shape[1:])}", f"{tuple(like.shape[1:])} is needed")
-            yield Way(f"{goals[0].name} from {self.start}", goals[0], ball.step(scaled, nothing, 0.0))
+                raise UserError(f"{name} is {tuple(scaled.shape[1:])}", f"{tuple(like.shape[1:])} is needed")
+            yield Way(f"{goals[0].name} from {name}", goals[0], ball.step(scaled, nothing, 0.0))
         for form in FORMS:
             shape = tuple(like.shape[1:])
             signs = draw(form, shape, 2, self.seed).to(like)[None]
