@@ -25,6 +25,7 @@ from vallum.threats.base import Threat
 from vallum.threats.losses import cross_entropy
 from vallum.threats.norms import norm_named
 from vallum.threats.pgd import PGD
+from vallum.threats.universal import Universal
 
 
 @dataclass
@@ -140,7 +141,9 @@ class SharedTraining(Recipe):
         return said | ({"attacked_accuracy": batch.look} if self.steps else {})
 
     def probe(self) -> Threat:
-        return PGD(eps=self.eps, norm=self.norm, steps=10)
+        if self.norm == "1":
+            return PGD(eps=self.eps, norm="1", steps=10)
+        return Universal(eps=self.eps, norm=self.norm, steps=8, targets=0)
 
     def _size(self) -> Sharedness:
         """So many images in a row that about as many as `sharedness` says are perturbed among them."""
