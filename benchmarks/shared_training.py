@@ -76,7 +76,10 @@ def main() -> None:
             if round_ >= 0:
                 took[spec].append((time.process_time() - began) / given.steps)
     facts = machine()
-    print(f"{given.net}, {given.batch} images per step, 1 thread, {facts['processor']}, torch {facts['versions']['torch']}")
+    print(
+        f"{given.net}, {given.batch} images per step, 1 thread, {facts['processor']}, "
+        f"torch {facts['versions']['torch']}"
+    )
     plain = statistics.median(took["plain"])
     print(f"{'recipe':<55} {'ms/step':>8} {'x plain':>8} {'lowest':>7} {'highest':>8}")
     for spec, seconds in took.items():

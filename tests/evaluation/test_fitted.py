@@ -18,7 +18,8 @@ import vallum
 from vallum.data import load_data
 from vallum.defences.base import Defence, Surface
 from vallum.errors import UserError
-from vallum.evaluation import eps_star
+from vallum.evaluation import eps_star, transfer_matrix
+from vallum.evaluation.evaluator import choose
 from vallum.evaluation.fitting import source
 from vallum.evaluation.radius import crossing, crossing_interval
 from vallum.evaluation.run import Run
@@ -150,6 +151,21 @@ def test_a_perturbation_is_tried_on_another_model(tmp_path: Path) -> None:
     Found(torch.zeros(1, 3, 8, 8), "inf", 16 / 255).save(run.perturbations[0]["path"])
     later = vallum.evaluate(classifier(gain=2.0), data, spec, n=8, out=tmp_path / "other", **QUICK)
     assert later.plan.threats[1].fingerprint != before  # other content is another threat, not an old row
+
+
+def test_a_transfer_matrix_is_each_perturbation_on_each_model() -> None:
+    data, models = images(40), {"sure": classifier(), "less": classifier(gain=2.0)}
+    table = transfer_matrix(models, data, SPEC, n=12)
+    assert table.names == ["sure", "less"]
+    keys = choose(40, 12, 0)
+    for row, name in enumerate(table.names):
+        for column, model in enumerate(models.values()):
+            moved = table.found[name](model, data[0][keys], data[1][keys])
+            assert table.left[row][column].value == float((model(moved).argmax(1) == data[1][keys]).double().mean())
+    clean = [float((model(data[0][keys]).argmax(1) == data[1][keys]).double().mean()) for model in models.values()]
+    assert [cell.value for cell in table.left[-1]] == clean
+    with pytest.raises(UserError, match="fitted to no model"):
+        transfer_matrix(models, data, "pgd:eps=0.1")
 
 
 def test_plans_of_before_are_read(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def eps_star(
             ready = begun.fit(loaded, where.data, where.folds[0])
             assert ready.found is not None
             known[eps] = ready.found
-            wrong[eps] = _wrong(loaded, images, chosen, ready, batch_size)
+            wrong[eps] = wrong_on(loaded, images, chosen, ready, batch_size)
             if told is not None:
                 told(eps, float(wrong[eps].mean()))
         return float(wrong[eps].mean())
@@ -87,7 +87,7 @@ def eps_star(
     while error_at(high) >= error and high - low > precision:
         middle = (low + high) / 2
         low, high = (low, middle) if error_at(middle) >= error else (middle, high)
-    wrong[0.0] = _wrong(loaded, images, chosen, None, batch_size)
+    wrong[0.0] = wrong_on(loaded, images, chosen, None, batch_size)
     radii = sorted(wrong)
     table = np.stack([wrong[eps] for eps in radii])  # (E, N)
     value, lowest, highest = crossing_interval(radii, table, error, seed)
@@ -123,7 +123,7 @@ def crossing_interval(radii: Sequence[float], table: np.ndarray, error: float, s
     return crossing(radii, table.mean(1), error), float(low), float(high)
 
 
-def _wrong(model: Any, data: Any, chosen: Sequence[int], attack: Fitted | None, batch_size: int) -> np.ndarray:
+def wrong_on(model: Any, data: Any, chosen: Sequence[int], attack: Fitted | None, batch_size: int) -> np.ndarray:
     """(N,) the share of each image that the model has wrong."""
     shares = []
     for start in range(0, len(chosen), batch_size):

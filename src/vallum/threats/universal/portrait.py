@@ -23,7 +23,8 @@ def portrait(delta: Tensor, model: Any, batch: Batch) -> dict[str, Any]:
 
     `amplification` is by how much its picture is brighter than it is; `spectrum` the shares of its energy from coarse
     to fine, `coarse` that below a quarter of the finest; `variation` the mean difference of neighbouring pixels, as a
-    share of the largest value; `dominant` the class answered most often, with its share before and after.
+    share of the largest value; `dominant` the class answered most often, with its share before and after; `answers` the
+    share of all answers that each class has, under it.
     """
     whole = repeated(delta[None], *batch.images.shape[-2:]).to(batch.images)
     with torch.no_grad():
@@ -33,6 +34,10 @@ def portrait(delta: Tensor, model: Any, batch: Batch) -> dict[str, Any]:
         before, after = (answers[batch.labels != IGNORE] for answers in (before, after))
     (dominant, count), *_ = Counter(after.flatten().tolist()).most_common(1) or [(0, 0)]
     classes = getattr(model, "classes", None)
+
+    def named(k: int) -> str:
+        return classes[k] if isinstance(classes, tuple) else str(k)
+
     answers = max(after.numel(), 1)
     shares = spectrum(delta)
     top = float(delta.abs().max())
@@ -43,10 +48,12 @@ def portrait(delta: Tensor, model: Any, batch: Batch) -> dict[str, Any]:
         "spectrum": [round(share, 6) for share in shares],
         "coarse": round(sum(shares[: BINS // 4]), 6),
         "variation": round(variation(delta) / top, 6) if top else 0.0,
-        "dominant": classes[dominant] if isinstance(classes, tuple) else str(dominant),
+        "dominant": named(dominant),
         "dominant after": count / answers,
         "dominant before": float((before == dominant).sum()) / answers,
         "changed": float((before != after).double().mean()) if after.numel() else 0.0,
+        "answers": {named(k): count / answers for k, count in Counter(after.flatten().tolist()).most_common()},
+        "shown on": len(batch),
     }
 
 
