@@ -71,7 +71,7 @@ def moved(part: Prepared) -> Tensor:
 def test_alone_it_is_adversarial_training_bit_for_bit(norm: Any) -> None:
     """On a linear model, where the last point of PGD is its best; random starts, steps and draws are the same."""
     settings: dict[str, Any] = {"eps": 0.1, "norm": norm, "steps": 3, "step_size": 0.04}
-    shared = SharedTraining(sharedness=1, robust_weight=1.0, clip=None, **settings)
+    shared = SharedTraining(sharedness=1, robust_weight=1.0, floor=None, **settings)
     model, batch = linear(classes=2), some(classes=2)
     (ready,) = prepared(shared, model, [batch])
     context = Context(seed=3, steps=10, total=len(batch))
@@ -162,7 +162,7 @@ def test_almost_flat_losses_meet_the_closed_form_and_fall_with_sharedness() -> N
     (slope,) = torch.autograd.grad(clean.sum(), point)
     gains = []
     for sharedness in (1, 2, 4, 8, 16):
-        made = SharedTraining(eps=EPS, sharedness=sharedness, clip=None)
+        made = SharedTraining(eps=EPS, sharedness=sharedness, floor=None)
         (ready,) = prepared(made, model, [batch])
         reached = F.cross_entropy(model(moved(ready)), batch.labels, reduction="none") - clean
         heaps = slope.flatten(1).view(-1, sharedness, 108).mean(1)
@@ -176,10 +176,10 @@ def test_almost_flat_losses_meet_the_closed_form_and_fall_with_sharedness() -> N
 @given(seed=st.integers(0, 2**16), sharedness=st.sampled_from([2, 4, 8]))
 def test_ascent_goes_up(seed: int, sharedness: int) -> None:
     model, batch = curved(), some()
-    climbed = SharedTraining(eps=EPS, sharedness=sharedness, steps=4, step_size=EPS / 8, clip=None)
+    climbed = SharedTraining(eps=EPS, sharedness=sharedness, steps=4, step_size=EPS / 8, floor=None)
     values = []
     for steps in (1, 6):
-        made = SharedTraining(eps=EPS, sharedness=sharedness, steps=steps, step_size=EPS / 8, clip=None)
+        made = SharedTraining(eps=EPS, sharedness=sharedness, steps=steps, step_size=EPS / 8, floor=None)
         total = Context(seed=seed, total=len(batch), companion=climbed.companion(model, batch.images))
         (ready,) = made.prepare(model, [batch], total)
         values.append(float(F.cross_entropy(model.eval()(moved(ready)), batch.labels).detach()))
@@ -194,17 +194,15 @@ def test_who_has_lost_enough_has_no_say() -> None:
         logits = model(batch.images)
         batch.labels = logits.argmax(1)
         batch.labels[3] = logits[3].argmin()
-    made = SharedTraining(
-        eps=1e-3, sharedness=8, clip=float(F.cross_entropy(logits, batch.labels, reduction="none")[3])
-    )
-    made = SharedTraining(eps=1e-4, sharedness=8, clip=made.clip * 0.9)
+    hopeless = float(logits.softmax(1)[3, batch.labels[3]])
+    made = SharedTraining(eps=1e-4, sharedness=8, floor=hopeless * 1.1)
     (with_it,) = prepared(made, model, [batch])
     context = Context(seed=3, steps=10, total=8, companion=made.companion(model, batch.images))
     rest = [i for i in range(8) if i != 3]
     others = Batch(batch.images[rest], batch.labels[rest], batch.keys[rest], [batch.names[i] for i in rest])
     (without,) = made.prepare(model, [others], context)
     assert torch.equal(with_it.shared, without.shared)
-    (unclipped,) = prepared(SharedTraining(eps=1e-4, sharedness=8, clip=None), model, [batch])
+    (unclipped,) = prepared(SharedTraining(eps=1e-4, sharedness=8, floor=None), model, [batch])
     assert not torch.equal(unclipped.shared, without.shared)
 
 
@@ -269,7 +267,7 @@ def shafahi(model: Model, batches: list[Batch], delta: Tensor, *, at_once: bool)
 
 @pytest.mark.parametrize("at_once", [True, False])
 def test_universal_adversarial_training_is_a_special_case(at_once: bool) -> None:
-    settings: dict[str, Any] = {"eps": EPS, "sharedness": "batch", "bank": 1, "clip": None, "robust_weight": 1.0}
+    settings: dict[str, Any] = {"eps": EPS, "sharedness": "batch", "bank": 1, "floor": None, "robust_weight": 1.0}
     made = SharedTraining(steps=0 if at_once else 1, step_size=EPS, **settings)
     batches = [some(first=12 * i) for i in range(4)]
     ours, theirs = linear(), linear()
@@ -360,7 +358,7 @@ def test_either_perturbs_a_share_of_the_images_and_no_other() -> None:
         ("shared_training:steps=0", "bank=1 or more"),
         ("shared_training:sharedness=1,bank=2", "shared by many"),
         ("shared_training:robust_weight=1.5", "a share from 0 to 1"),
-        ("shared_training:clip=0", "a positive loss"),
+        ("shared_training:floor=0", "a probability between"),
         ("shared_training:warmup=1", "a share below 1"),
         ("shared_trainin", "did you mean shared_training"),
     ],

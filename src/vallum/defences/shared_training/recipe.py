@@ -56,7 +56,7 @@ class SharedTraining(Recipe):
     sharedness: Sharedness = parameter("images per perturbation; batch: all, class: of a class, mixed: it varies", 64)
     steps: int = parameter("of the adversary; 0: the training pass moves a bank, at no cost", 4)
     step_size: float | None = parameter("length of a step; none: eps / 2, or eps where there is but one", None)
-    clip: float | None = parameter("the most that an image adds to the adversary's loss", -math.log(0.2))
+    floor: float | None = parameter("probability of its label below which an image pulls no longer; none: 0", 0.2)
     robust_weight: float = parameter("of the perturbed images in the loss; the clean ones have the rest", 0.5)
     both: bool = parameter("learn from each image clean and perturbed; false: from either", True)
     bank: int = parameter("perturbations kept from step to step, where heaps start; 0: at random", 0)
@@ -79,8 +79,8 @@ class SharedTraining(Recipe):
                 raise UserError(f"{name}={getattr(self, name):g}", "a share from 0 to 1 is needed")
         if not 0 <= self.warmup < 1:
             raise UserError(f"warmup={self.warmup:g}", "a share below 1 is needed")
-        if self.clip is not None and self.clip <= 0:
-            raise UserError(f"clip={self.clip:g}", "a positive loss, or none")
+        if self.floor is not None and not 0 < self.floor < 1:
+            raise UserError(f"floor={self.floor:g}", "a probability between 0 and 1, or none")
         if self.steps == 0 and not self.bank:
             raise UserError("steps=0 moves nothing but a bank", "bank=1 or more", "or give the adversary a step")
         if self.bank and self.sharedness in (1, "mixed"):
@@ -161,7 +161,9 @@ class SharedTraining(Recipe):
     def _ascent(self, context: Context) -> Ascent:
         eps = self.eps * (min(1.0, context.progress / self.warmup) if self.warmup else 1.0)
         share = (0.5 if self.steps > 1 else 1.0) if self.step_size is None else self.step_size / max(self.eps, 1e-30)
-        return Ascent(norm_named(self.norm), eps, self.steps, eps * share, self.clip)
+        return Ascent(
+            norm_named(self.norm), eps, self.steps, eps * share, None if self.floor is None else -math.log(self.floor)
+        )
 
 
 @RECIPES.register("shared_training_fast")

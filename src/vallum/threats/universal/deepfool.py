@@ -39,7 +39,7 @@ class UniversalDeepFool(Fitted):
     fooled: float = parameter("stop once so large a share is fooled", 0.8)
     rounds: int = parameter("over the images, at most", 10)
     images: int = parameter("how many it is fitted on, a quarter of them to stop by", 1024)
-    data: str | None = parameter("what it is fitted on, as folder:others; none: what is not evaluated", None)
+    data: str | None = parameter("what it is fitted on, as a data source; none: images that are not evaluated", None)
     seed: int = parameter("of the images and their order", 0)
 
     needs_gradient: ClassVar[bool] = True

@@ -46,7 +46,7 @@ class Universal(Fitted):
     steps: int = parameter("of the last of the three rounds; those before have a quarter and half of them", 200)
     batch_size: int = parameter("images per step", 64)
     images: int = parameter("how many it is fitted on, a quarter of them to choose by", 1024)
-    data: str | None = parameter("what it is fitted on, as folder:others; none: what is not evaluated", None)
+    data: str | None = parameter("what it is fitted on, as a data source; none: images that are not evaluated", None)
     restarts: int = parameter("random starts of each objective", 1)
     targets: int = parameter("classes that are tried as the answer to everything: the most frequent wrong ones", 2)
     tile: int | None = parameter("side of a square that is repeated over the image; none: all of it", None)
