@@ -7,6 +7,7 @@ from vallum.defences.base import Cost, Defence, Surface, surfaces_of
 from vallum.defences.chance import draws_for
 from vallum.defences.plain import Plain
 from vallum.defences.recipe import RECIPES, Context, Losses, Recipe, recipe
+from vallum.defences.shared_training import FastSharedTraining, SharedTraining
 
 __all__ = [
     "RECIPES",
@@ -14,9 +15,11 @@ __all__ = [
     "Context",
     "Cost",
     "Defence",
+    "FastSharedTraining",
     "Losses",
     "Plain",
     "Recipe",
+    "SharedTraining",
     "Surface",
     "draws_for",
     "recipe",

@@ -18,9 +18,10 @@ from vallum.data import load_data
 from vallum.data.data import Data
 from vallum.defences.base import Defence, surfaces_of
 from vallum.errors import UserError
+from vallum.evaluation import fitting
 from vallum.evaluation.measure import fresh
 from vallum.evaluation.pictures import spread
-from vallum.evaluation.plan import Plan, PlannedModel, PlannedThreat
+from vallum.evaluation.plan import Fit, Plan, PlannedModel, PlannedThreat
 from vallum.evaluation.progress import Progress
 from vallum.evaluation.run import Run
 from vallum.evaluation.store import Store
@@ -32,6 +33,7 @@ from vallum.models import check_model, load_model, weights_fingerprint
 from vallum.models.load import available
 from vallum.models.model import Model
 from vallum.threats import Threat, threat
+from vallum.threats.universal.base import Fitted
 
 
 def evaluate(
@@ -86,7 +88,7 @@ def evaluate(
     costs = _costs(named, source, images[:8], device)
     plan = Plan(
         models=tuple(_planned(name, model, wanted, adaptive == "full", draws) for name, model in named.items()),
-        threats=tuple(PlannedThreat(t.spec, t.kind, t.kind == "attack", t.passes) for t in wanted),
+        threats=tuple(_planned_threat(t, source, images, seed) for t in wanted),
         data=source.spec,
         data_fingerprint=source.fingerprint(images),
         task=source.task,
@@ -102,16 +104,18 @@ def evaluate(
     store.begin(plan)
 
     job = Job(plan, store, list(named.values()), wanted, source)
-    cells = list(plan.cells())
+    cells = [*plan.fits(), *plan.cells()]
     todo = [cell for cell in cells if not store.is_done(cell)]
     started = time.time()
     with Progress(cells, todo, plan, shown=progress) as bar:
-        if ray is not None:
-            on_ray(job, todo, bar.done, ray)
-        elif workers == 1 or len(todo) < 2:
-            here(job, todo, bar.done)
-        else:
-            in_processes(job, todo, bar.done, workers)
+        for fits in (True, False):  # what is fitted is fitted before any image meets it
+            now = [cell for cell in todo if isinstance(cell, Fit) == fits]
+            if ray is not None and now:
+                on_ray(job, now, bar.done, ray)
+            elif workers == 1 or len(now) < 2:
+                here(job, now, bar.done)
+            else:
+                in_processes(job, now, bar.done, workers)
     run = Run(store.folder)
     took = {"workers": workers, "seconds": round(time.time() - started, 1)}
     finished = time.strftime("%Y-%m-%d %H:%M:%S %z")
@@ -244,6 +248,14 @@ def _planned(name: str, model: Model, wanted: Sequence[Threat], thorough: bool, 
         useless,
         draws if isinstance(model, Defence) and model.draws_at_random else 1,
     )
+
+
+def _planned_threat(one: Threat, data: Data, images: Sequence[int], seed: int) -> PlannedThreat:
+    passes, fingerprint = 0.0, one.fingerprint
+    if isinstance(one, Fitted):
+        where = fitting.source(one, data, images, seed)
+        passes, fingerprint = one.fitting_passes * len(where.folds), where.fingerprint
+    return PlannedThreat(one.spec, one.kind, one.kind == "attack", one.passes, passes, fingerprint)
 
 
 def _device(name: str) -> str:

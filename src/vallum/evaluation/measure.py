@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -44,7 +46,7 @@ def measure(
     here = surface.here(threat) if threat.kind == "attack" else threat
     assert here is not None  # the plan has no such cell
     started = time.perf_counter()
-    with settled(_seed(plan, "attack", cell), plan.device), drawing(plan.seed, known=surface.known_draw):
+    with attacking(plan, cell, surface):
         found, truth, counted = attack(here, fresh(surface, model), batch, plan.seed)
     judge = Counted(fresh(model, model))
     answers = []
@@ -73,6 +75,13 @@ def measure(
             row[column] = value
     passes = counted.forwards + judge.forwards, counted.backwards
     return rows, Finished(*passes, seconds, left_out), keep(cell, rows, batch, found, truth, logits[0])
+
+
+@contextmanager
+def attacking(plan: Plan, cell: Cell, surface: Surface) -> Iterator[None]:
+    """Whatever draws at random in here draws what the cell says, and not what the verdict will meet."""
+    with settled(_seed(plan, "attack", cell), plan.device), drawing(plan.seed, known=surface.known_draw):
+        yield
 
 
 T = TypeVar("T")

@@ -85,7 +85,7 @@ def singles(plan: Plan, rows: Iterable[tuple[Any, ...]], finished: dict[str, Fin
     for model, threat, surface, *rest in rows:
         groups.setdefault((model, threat, surface), []).append(tuple(rest))
     took: dict[tuple[str, str, str], list[Finished]] = {}
-    for cell in plan.cells():
+    for cell in (*plan.fits(), *plan.cells()):
         if cell.id in finished:
             key = plan.models[cell.model].name, plan.threats[cell.threat].spec, cell.surface
             took.setdefault(key, []).append(finished[cell.id])

@@ -21,6 +21,7 @@ from vallum.threats import (  # noqa: F401  (each registers itself)
     sigma_zero,
     square,
     strong,
+    universal,
 )
 from vallum.threats.apgd import APGD, TargetedAPGD
 from vallum.threats.base import THREATS, Budget, Threat
@@ -39,6 +40,7 @@ from vallum.threats.sensor import PoissonGaussian
 from vallum.threats.sigma_zero import SigmaZero
 from vallum.threats.square import Square
 from vallum.threats.strong import Strong
+from vallum.threats.universal import Found, Pattern, Perturbation, Universal, UniversalDeepFool
 
 __all__ = [
     "APGD",
@@ -51,9 +53,12 @@ __all__ = [
     "Clean",
     "Compose",
     "EqualEnergy",
+    "Found",
     "Gaussian",
     "Momentum",
     "Own",
+    "Pattern",
+    "Perturbation",
     "PoissonGaussian",
     "RandomSearch",
     "SaltPepper",
@@ -64,6 +69,8 @@ __all__ = [
     "TargetedAPGD",
     "Threat",
     "Uniform",
+    "Universal",
+    "UniversalDeepFool",
     "realised_rms",
     "realised_snr",
     "threat",
