@@ -135,7 +135,7 @@ def test_each_surface_has_its_own(tmp_path: Path) -> None:
     def wrapped() -> Model:
         return Wrapped(classifier(), classes=4)
 
-    run = vallum.evaluate(Rounded(wrapped()), images(40), SPEC, n=8, out=tmp_path, **QUICK)
+    run = vallum.evaluate(Rounded(wrapped()), images(40), SPEC, n=8, out=tmp_path, undefended=False, **QUICK)
     assert [found["surface"] for found in run.perturbations] == ["straight through", "direct"]
     through, direct = (Found.load(found["path"]).deltas for found in run.perturbations)
     assert not torch.equal(through, direct)
