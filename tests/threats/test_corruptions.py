@@ -83,9 +83,14 @@ class TestEach:
             assert threat(f"{name}:{severity},table=imagenet").strength(batch()) == rows[severity - 1]  # type: ignore[attr-defined]
 
     def test_spec_round_trip(self, name: str) -> None:
-        one = THREATS[name](severity=2.5, table="cifar", seed=3)
-        assert threat(one.spec) == one
-        assert one.spec == f"{name}:severity=2.5,table=cifar,seed=3"
+        for severity, text in ((1, "1"), (2.5, "2.5"), (7 / 3, "7/3"), (1.1 + 2.2, "3.3000000000000003")):
+            one = THREATS[name](severity=severity, table="cifar", seed=3)
+            assert one.spec == f"{name}:{text},table=cifar,seed=3"
+            assert threat(one.spec) == one
+        assert threat(f"{name}:severity=3").spec == threat(f"{name}:3").spec == f"{name}:3"
+        both = threat(f"{name}:2.5,seed=4+jpeg:10/3+{name}:1")
+        assert threat(both.spec) == both
+        assert both.spec == f"{name}:2.5,seed=4+jpeg_compression:10/3+{name}:1"
 
     def test_gradient_reaches_the_image(self, name: str) -> None:
         images = (batch()[:1] * 0.4 + 0.2).requires_grad_()

@@ -39,7 +39,7 @@ class Strengths:
 class Corruption(Threat):
     """A corruption is `alter`: images and draws to images. Halves are worked on as float32, the result is clamped."""
 
-    severity: float = parameter("1 to 5, as in ImageNet-C; 2.5 lies between 2 and 3")
+    severity: float = parameter("1 to 5, as in ImageNet-C; 2.5 lies between 2 and 3", nameless=True)
     table: Literal["auto", "imagenet", "tiny", "cifar"] = parameter(
         "whose severities: ImageNet-C, Tiny ImageNet-C or CIFAR-C; auto: by the images' shorter side", "auto"
     )
