@@ -7,10 +7,13 @@ classifier, one per pixel for a segmenter, where 255 is ignored.
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -109,7 +112,7 @@ class Draws:
 
     def uniform(self, *shape: int, purpose: str, device: torch.device | str = "cpu") -> Tensor:
         """In [0, 1), shape (N, *shape)."""
-        return self._each(purpose, shape, device, lambda stream: stream.random(shape, dtype=np.float32))
+        return self._each(purpose, shape, device, lambda stream: _uniform(stream, shape))
 
     def normal(self, *shape: int, purpose: str, device: torch.device | str = "cpu") -> Tensor:
         """Standard normal, shape (N, *shape)."""
@@ -149,9 +152,23 @@ class Draws:
         streams = self.each(purpose)
         threads = min(torch.get_num_threads(), len(self)) if drawn.size >= 2**16 else 1
         if threads > 1:  # each image has its own stream, and NumPy draws without holding the interpreter
-            with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(fill, range(len(self)), streams))
+            list(_pool(threads, os.getpid()).map(fill, range(len(self)), streams))
         else:
             for row, stream in enumerate(streams):
                 fill(row, stream)
         return torch.from_numpy(drawn).to(device)
+
+
+@lru_cache(maxsize=4)
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Kept, because starting threads takes as long as drawing for an image; a forked process has none of its parent's."""
+    return ThreadPoolExecutor(threads, "draws")
+
+
+def _uniform(stream: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """The bits of `stream.random(shape, np.float32)`, in less time: 24 of every 32 that the stream gives, low half first."""
+    count = math.prod(shape)
+    words = stream.integers(2**64 - 1, size=(count + 1) // 2, dtype=np.uint64, endpoint=True).astype("<u8", copy=False)
+    drawn = (words.view("<u4")[:count] >> 8).astype(np.float32)
+    drawn *= np.float32(2**-24)
+    return drawn.reshape(shape)
