@@ -64,6 +64,22 @@ class TestEach:
             assert float(difference.max()) < 1.5 / 255  # a step of eight bits where rounding error decides
             assert float(difference.mean()) < 1e-5
 
+    def test_memory_layout_does_not_matter(self, name: str) -> None:
+        images, one = batch(), threat(f"{name}:3")
+        assert torch.equal(
+            one(None, images.contiguous(memory_format=torch.channels_last), NOTHING), one(None, images, NOTHING)
+        )
+
+    def test_nothing_given_is_written_on(self, name: str) -> None:
+        images = batch()
+        before = images.clone()
+        changed = threat(f"{name}:3")(None, images, NOTHING)
+        assert torch.equal(images, before)
+        assert changed.untyped_storage().data_ptr() != images.untyped_storage().data_ptr()
+        tracked = before.clone().requires_grad_()
+        assert torch.allclose(threat(f"{name}:3")(None, tracked, NOTHING), changed, atol=1.5 / 255)
+        assert torch.equal(tracked, before)
+
     def test_keys_and_seeds_decide_what_is_drawn(self, name: str) -> None:
         images = picture(40, 56).expand(2, -1, -1, -1)
         changed = threat(f"{name}:3")(None, images, NOTHING[:2], [1, 2])

@@ -86,8 +86,8 @@ def table_for(images: Tensor) -> str:
 
 
 def working(images: Tensor) -> Tensor:
-    """Images in a precision in which sums over many pixels can be trusted."""
-    return images if images.dtype in (torch.float32, torch.float64) else images.float()
+    """Images in a precision in which sums over many pixels can be trusted, laid out channel by channel."""
+    return (images if images.dtype in (torch.float32, torch.float64) else images.float()).contiguous()
 
 
 def straight_through(value: Tensor, carrier: Tensor) -> Tensor:
