@@ -20,7 +20,7 @@ from vallum.threats import threat
 from vallum.threats.corruptions import ALL
 
 sys.path.append(str(Path(__file__).parent.parent / "tests" / "threats"))
-from corruption_references import as_bytes, corrupt_tta, imagecorruptions, picture  # noqa: E402
+from corruption_references import as_bytes, corrupt_tta, imagecorruptions, picture
 
 FROM_IMAGECORRUPTIONS = ("motion_blur", "snow", "fog", "spatter", "glass_blur")
 SEVERITIES = range(1, 6)

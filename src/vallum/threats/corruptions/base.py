@@ -47,7 +47,7 @@ class Corruption(Threat):
 
     kind = "corruption"
     strengths: ClassVar[Strengths]
-    at_once: ClassVar[int] = 2**19  # how many values a processor works on together
+    at_once: ClassVar[int] = 2**20  # how many values a processor works on together
 
     def __post_init__(self) -> None:
         if not 1 <= self.severity <= 5:

@@ -48,7 +48,7 @@ Strips = tuple[tuple[slice, Tensor], ...]
 
 
 def strips(matrix: np.ndarray, like: Tensor, size: int = 32) -> Strips:
-    """A matrix that is zero but near its diagonal, in strips of rows: for each, the columns that it needs, and those."""
+    """A matrix that is zero but near its diagonal, in strips of rows: the columns that each needs, and those."""
     cut = []
     for start in range(0, len(matrix), size):
         rows = matrix[start : start + size]
