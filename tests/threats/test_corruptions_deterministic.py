@@ -129,8 +129,8 @@ def test_glass_blur(severity: int) -> None:
     given = (steps[turn, ::-1, y, x] for turn in range(rounds) for y, x in places)
     with drawing(randint=lambda *_, **__: next(given)):
         theirs = as_image(imagecorruptions().glass_blur(as_bytes(IMAGE), severity))
-    numbers = (steps[:, 0] + reach) * 2 * reach + steps[:, 1] + reach
-    ours = altered("glass", severity, Given(**{f"round {turn}": numbers[turn][None] for turn in range(rounds)}))
+    chances = ((steps[:, 0] + reach) * 2 * reach + steps[:, 1] + reach + 0.5) / (2 * reach) ** 2
+    ours = altered("glass", severity, Given(**{f"round {turn}": chances[turn][None] for turn in range(rounds)}))
     # Both cast to bytes in between; where a value is whole, rounding error decides which way it falls.
     assert apart(ours, theirs) < 1.5 * LEVEL
     assert (ours - theirs).abs().mean() < 0.05 * LEVEL

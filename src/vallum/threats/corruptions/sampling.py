@@ -22,7 +22,9 @@ def sample(
     mirror = border == "mirror"
 
     def scaled(places: Tensor, length: int) -> Tensor:
-        return 2 * places / max(length - 1, 1) - 1 if mirror else (2 * places + 1) / length - 1
+        if mirror:
+            return (places * (2 / max(length - 1, 1))).sub_(1)
+        return (places * (2 / length)).add_(1 / length - 1)
 
     grid = torch.stack([scaled(columns, width), scaled(rows, height)], -1).expand(len(images), -1, -1, -1)
     return F.grid_sample(images, grid.to(images), mode=mode, padding_mode="reflection", align_corners=mirror)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vallum.images import Draws
@@ -59,7 +60,7 @@ class Snow(Corruption):
         few = middle(height, size), middle(width, size)
         noise = draws.normal(1, *few, purpose="flakes", device=images.device).to(images.dtype)
         flakes = enlarged(noise.mul_(spread).add_(mean), size, height, width)
-        flakes = truncated((flakes * (flakes >= cut)).clamp_(0, 1))
+        flakes = truncated(F.threshold(flakes, cut, 0).clamp_(0, 1))
         flakes = quantised(motion_blur(flakes, round(radius), sigma, angles(draws, -135, -45)))
         pale = torch.maximum(images, (luminance(images) * 1.5).add_(0.5))
         return (kept * images).add_(pale, alpha=1 - kept).add_(flakes + flakes.flip(2, 3))
