@@ -332,3 +332,21 @@ def test_a_model_may_be_any_function(spec: str) -> None:
     one, model, images = threat(spec), Exact(), some_images()
     labels = labels_for(one, model, images)
     assert torch.equal(one(model.forward, images, labels, KEYS), one(model, images, labels, KEYS))
+
+
+@every_threat
+def test_what_is_no_image_is_refused_with_a_remedy(spec: str) -> None:
+    one, model, images = threat(spec), Exact(), some_images()
+    labels = labels_for(one, model, images)
+    for wrong, remedy in (
+        (images * 255, "divide them by 255"),
+        ((images * 255).to(torch.uint8), r"images\.float\(\) / 255"),
+        (images * 4 - 2, "normalisation"),
+        (images.masked_fill(images == 0, torch.nan), "NaN"),
+        (images[0], r"images\[None\]"),
+        (images.numpy(), "torch.as_tensor"),
+    ):
+        with pytest.raises(UserError, match=remedy):
+            one(model, wrong, labels, KEYS)
+        with pytest.raises(UserError, match=remedy):
+            one.with_labels(model, wrong, labels, KEYS)

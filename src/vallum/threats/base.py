@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from vallum.errors import UserError
-from vallum.images import Draws
+from vallum.images import Draws, check_images
 from vallum.specs import Registry, parameters
 from vallum.threats.norms import Norm, norm_named
 
@@ -28,13 +29,18 @@ class Threat:
 
     Subclasses are frozen dataclasses of hyper-parameters, registered in THREATS under the name that specs use. They
     hold no model, no data and no state. `keys` is one integer per image, what the draws for it depend on; without it,
-    an image's place in the batch is its key.
+    an image's place in the batch is its key. Images that are none, as integers or pixels in 0..255, raise a UserError.
     """
 
     kind: ClassVar[Literal["clean", "noise", "corruption", "attack"]]
     needs_gradient: ClassVar[bool] = False
     moves_labels: ClassVar[bool] = False
     seed: int
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        if "__call__" in cls.__dict__:
+            cls.__call__ = _checked(cls.__call__)  # type: ignore[method-assign]
 
     @property
     def budget(self) -> Budget | None:
@@ -70,6 +76,20 @@ class Threat:
         if keys is not None and len(keys) != len(images):
             raise UserError(f"{len(keys)} keys for {len(images)} images", "one integer per image is needed")
         return Draws(self.seed, range(len(images)) if keys is None else keys).of(type(self).__name__)
+
+
+def _checked(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same call, after one look at the images: a pass over them costs nothing beside a pass of a network."""
+
+    @functools.wraps(call)
+    def checked(
+        self: Threat, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
+    ) -> Tensor:
+        if not isinstance(images, Tensor) or images.numel() or images.ndim != 4:
+            check_images(images)
+        return call(self, model, images, labels, keys)
+
+    return checked
 
 
 class Bounded(Threat):
