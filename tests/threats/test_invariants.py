@@ -30,12 +30,14 @@ EXAMPLES = {
         "pgd:eps=0.6,norm=2,steps=3,restarts=2",
         "pgd:eps=2,norm=1,steps=3,loss=margin,early_stop=false",
         "pgd:eps=16/255,steps=3,loss=margin,targeted=true",
+        "pgd:eps=16/255,steps=3,loss=segpgd_cross_entropy",
         "pgd:eps=1,norm=2,steps=3,random_start=false,step_size=0.5,early_stop=false",
     ],
     "apgd": [
         "apgd:eps=16/255,steps=6",
         "apgd:eps=0.6,norm=2,steps=6,restarts=2,loss=dlr",
         "apgd:eps=2,norm=1,steps=10,loss=margin,early_stop=false",
+        "apgd:eps=16/255,steps=6,loss=balanced_cross_entropy",
         "apgd:eps=16/255,steps=10,loss=margin,targeted=true,large_first=true",
     ],
     "apgd_targeted": [
@@ -45,7 +47,7 @@ EXAMPLES = {
     ],
     "fgsm": [
         "fgsm:eps=16/255",
-        "fgsm:eps=0.6,norm=2",
+        "fgsm:eps=0.6,norm=2,loss=masked_cross_entropy",
         "fgsm:eps=2,norm=1,loss=dlr",
         "fgsm:eps=40,norm=0,loss=margin,targeted=true",
     ],

@@ -13,6 +13,7 @@ from torch import Tensor
 from vallum.errors import UserError
 from vallum.images import Draws, check_images
 from vallum.specs import Registry, parameters
+from vallum.threats.losses import AWAY_ONLY
 from vallum.threats.norms import Norm, norm_named
 
 
@@ -106,6 +107,8 @@ class Bounded(Threat):
                 raise UserError(f"eps={eps:g}", "a radius is finite and not negative", "write eps=8/255")
         if self.norm == "inf" and not isinstance(self.eps, Tensor) and self.eps > 1:
             raise UserError(f"eps={self.eps:g}", "images are in [0, 1]", f"write eps={self.eps:g}/255")
+        if self.targeted and (loss := getattr(self, "loss", "")) in AWAY_ONLY:
+            raise UserError(f"loss={loss} leads away from a label", "targeted leads towards it", "take cross_entropy")
         for positive in parameters(type(self)):
             value = getattr(self, positive.name)
             if positive.name in ("steps", "restarts", "queries") and value < 1:

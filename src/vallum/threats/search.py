@@ -16,12 +16,18 @@ class Best:
 
     It starts with the image itself, at a loss below any other, so that an attack returns something for every image.
     Where the search runs on something faster than the model, `judge` is the model, and has the last word on a fall.
+    Where the loss that is climbed does not say how good a candidate is, `rank` (logits, labels) -> (n,) does.
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, targeted: bool, judge: Callable[[Tensor], Tensor] | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        targeted: bool,
+        judge: Callable[[Tensor], Tensor] | None = None,
+        rank: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
-        self.judge = judge
+        self.judge, self.rank = judge, rank
         self.images = images.detach().clone()
         self.labels, self.targeted = labels, targeted
         precision = torch.promote_types(images.dtype, torch.float32)  # that of the losses it will be compared with
@@ -41,6 +47,8 @@ class Best:
         if self.judge is not None and bool(falls.any()):
             with torch.no_grad():
                 falls[falls.clone()] = fallen(self.judge(candidates[falls]), self.labels[which][falls], self.targeted)
+        if self.rank is not None:
+            loss = self.rank(logits, self.labels[which])
         held, known = self.has_fallen[which], self.loss[which]
         better = (falls & ~held) | ((falls == held) & (loss > known))
         taken = which[better]
