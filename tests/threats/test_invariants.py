@@ -67,6 +67,11 @@ EXAMPLES = {
         "strong:eps=2,norm=1,effort=0.01,precision=bfloat16",
         "strong:eps=16/255,effort=0.002,exhaustive=true",
     ],
+    "spsa": [
+        "spsa:eps=16/255,steps=3,directions=5",
+        "spsa:eps=0.6,norm=2,steps=3,directions=3,early_stop=false",
+        "spsa:eps=16/255,steps=3,directions=130,loss=cross_entropy,targeted=true",
+    ],
     "ddn": ["ddn:steps=6", "ddn:steps=6,targeted=true,first_radius=0.3"],
     "fmn": ["fmn:steps=6", "fmn:steps=6,norm=inf,targeted=true", "fmn:steps=6,norm=1", "fmn:steps=6,norm=0"],
     "sigma_zero": ["sigma_zero:steps=6", "sigma_zero:steps=6,targeted=true"],

@@ -16,6 +16,7 @@ from vallum.threats import (  # noqa: F401  (each registers itself)
     random_search,
     sensor,
     sigma_zero,
+    spsa,
     square,
     strong,
 )
@@ -33,6 +34,7 @@ from vallum.threats.pgd import PGD
 from vallum.threats.random_search import RandomSearch
 from vallum.threats.sensor import PoissonGaussian
 from vallum.threats.sigma_zero import SigmaZero
+from vallum.threats.spsa import SPSA
 from vallum.threats.square import Square
 from vallum.threats.strong import Strong
 
@@ -42,6 +44,7 @@ __all__ = [
     "FGSM",
     "FMN",
     "PGD",
+    "SPSA",
     "THREATS",
     "Budget",
     "Clean",
