@@ -72,6 +72,11 @@ EXAMPLES = {
         "spsa:eps=0.6,norm=2,steps=3,directions=3,early_stop=false",
         "spsa:eps=16/255,steps=3,directions=130,loss=cross_entropy,targeted=true",
     ],
+    "hop_skip_jump": [
+        "hop_skip_jump:queries=90,directions=10",
+        "hop_skip_jump:queries=120,directions=40,norm=inf",
+        "hop_skip_jump:queries=90,eps=0.5,directions=10,targeted=true",
+    ],
     "ddn": ["ddn:steps=6", "ddn:steps=6,targeted=true,first_radius=0.3"],
     "fmn": ["fmn:steps=6", "fmn:steps=6,norm=inf,targeted=true", "fmn:steps=6,norm=1", "fmn:steps=6,norm=0"],
     "sigma_zero": ["sigma_zero:steps=6", "sigma_zero:steps=6,targeted=true"],

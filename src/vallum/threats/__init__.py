@@ -10,6 +10,7 @@ from vallum.threats import (  # noqa: F401  (each registers itself)
     energy,
     fgsm,
     fmn,
+    hop_skip_jump,
     momentum,
     noise,
     pgd,
@@ -28,6 +29,7 @@ from vallum.threats.ddn import DDN
 from vallum.threats.energy import EqualEnergy, realised_rms, realised_snr
 from vallum.threats.fgsm import FGSM
 from vallum.threats.fmn import FMN
+from vallum.threats.hop_skip_jump import HopSkipJump
 from vallum.threats.momentum import Momentum
 from vallum.threats.noise import Gaussian, SaltPepper, Speckle, Uniform
 from vallum.threats.pgd import PGD
@@ -51,6 +53,7 @@ __all__ = [
     "Compose",
     "EqualEnergy",
     "Gaussian",
+    "HopSkipJump",
     "Momentum",
     "PoissonGaussian",
     "RandomSearch",

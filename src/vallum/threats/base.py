@@ -93,6 +93,14 @@ def _checked(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return checked
 
 
+def check_radius(radius: float | Tensor, norm: str) -> None:
+    for eps in radius.tolist() if isinstance(radius, Tensor) and radius.ndim else [float(radius)]:
+        if not 0 <= eps < math.inf:
+            raise UserError(f"eps={eps:g}", "a radius is finite and not negative", "write eps=8/255")
+    if norm == "inf" and not isinstance(radius, Tensor) and radius > 1:
+        raise UserError(f"eps={radius:g}", "images are in [0, 1]", f"write eps={radius:g}/255")
+
+
 class Bounded(Threat):
     """An attack inside a ball of radius `eps` around the image, in the norm called `norm`."""
 
@@ -102,11 +110,7 @@ class Bounded(Threat):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "norm", norm_named(self.norm).name)
-        for eps in self.eps.tolist() if isinstance(self.eps, Tensor) and self.eps.ndim else [float(self.eps)]:
-            if not 0 <= eps < math.inf:
-                raise UserError(f"eps={eps:g}", "a radius is finite and not negative", "write eps=8/255")
-        if self.norm == "inf" and not isinstance(self.eps, Tensor) and self.eps > 1:
-            raise UserError(f"eps={self.eps:g}", "images are in [0, 1]", f"write eps={self.eps:g}/255")
+        check_radius(self.eps, self.norm)
         if self.targeted and (loss := getattr(self, "loss", "")) in AWAY_ONLY:
             raise UserError(f"loss={loss} leads away from a label", "targeted leads towards it", "take cross_entropy")
         for positive in parameters(type(self)):
