@@ -77,6 +77,14 @@ EXAMPLES = {
         "hop_skip_jump:queries=120,directions=40,norm=inf",
         "hop_skip_jump:queries=90,eps=0.5,directions=10,targeted=true",
     ],
+    "patch": [
+        "patch:size=0.1,steps=3",
+        "patch:size=0.05,steps=2,position=sensitive,places=3,loss=cross_entropy",
+        "patch:size=0.2,steps=2,position=centre,targeted=true,early_stop=false",
+        "patch:size=0.3,steps=2,samples=2,shift=2,rotation=20,scale=1.2",
+    ],
+    "spatial": ["spatial:queries=13", "spatial:queries=5,search=random,border=mirror,early_stop=false"],
+    "warp": ["warp:reach=1,steps=3", "warp:reach=0.6,steps=2,restarts=2,spacing=7,early_stop=false"],
     "ddn": ["ddn:steps=6", "ddn:steps=6,targeted=true,first_radius=0.3"],
     "fmn": ["fmn:steps=6", "fmn:steps=6,norm=inf,targeted=true", "fmn:steps=6,norm=1", "fmn:steps=6,norm=0"],
     "sigma_zero": ["sigma_zero:steps=6", "sigma_zero:steps=6,targeted=true"],
@@ -105,6 +113,7 @@ SPECS = [spec for name in THREATS for spec in examples(name)]
 DRAW_NOTHING = {  # the seed changes nothing, for there is nothing random about them
     *("brightness", "contrast", "defocus_blur", "gaussian_blur", "jpeg_compression", "pixelate", "saturate"),
     *("zoom_blur", "clean", "fgsm", "momentum"),  # FGSM and momentum as they are in the examples
+    *("spatial:queries=13", "warp:reach=1,steps=3"),  # a grid, and a field that begins at nothing
 }
 every_threat = pytest.mark.parametrize("spec", SPECS)
 KEYS = [3, -8, 11, 0, 2**40, 7]
@@ -280,7 +289,7 @@ def test_the_seed_is_what_changes_what_is_drawn(spec: str) -> None:
     if "seed" not in {p.name for p in parameters(type(threat(spec)))}:
         pytest.skip("draws nothing")
     one, other, again = seeded(spec, 0), seeded(spec, 1), seeded(spec, 0)
-    draws = spec.partition(":")[0] not in DRAW_NOTHING and "random_start=false" not in spec
+    draws = not {spec, spec.partition(":")[0]} & DRAW_NOTHING and "random_start=false" not in spec
     model, images = Exact(), some_images()
     labels = labels_for(one, model, images)
     found = one(model, images, labels, KEYS)
@@ -316,6 +325,8 @@ def test_what_is_in_an_ignored_pixel_matters_to_no_other(spec: str) -> None:
     one, images = threat(spec), some_images()
     if one.kind not in ("attack", "clean") and "pgd" not in spec:
         pytest.skip("looks at no label")
+    if one.moves_labels and one.budget is None:
+        pytest.skip("what is ignored moves with the image")
     ignored = torch.zeros(16, 16, dtype=torch.bool)  # the same in every image, so that the model need not know which
     ignored[5], ignored[8:, :4] = True, True
     labels = labels_for(one, ExactPixels(), images).masked_fill(ignored, IGNORE)

@@ -13,13 +13,16 @@ from vallum.threats import (  # noqa: F401  (each registers itself)
     hop_skip_jump,
     momentum,
     noise,
+    patch,
     pgd,
     random_search,
     sensor,
     sigma_zero,
+    spatial,
     spsa,
     square,
     strong,
+    warp,
 )
 from vallum.threats.apgd import APGD, TargetedAPGD
 from vallum.threats.base import THREATS, Budget, Threat
@@ -32,13 +35,16 @@ from vallum.threats.fmn import FMN
 from vallum.threats.hop_skip_jump import HopSkipJump
 from vallum.threats.momentum import Momentum
 from vallum.threats.noise import Gaussian, SaltPepper, Speckle, Uniform
+from vallum.threats.patch import Patch
 from vallum.threats.pgd import PGD
 from vallum.threats.random_search import RandomSearch
 from vallum.threats.sensor import PoissonGaussian
 from vallum.threats.sigma_zero import SigmaZero
+from vallum.threats.spatial import Spatial
 from vallum.threats.spsa import SPSA
 from vallum.threats.square import Square
 from vallum.threats.strong import Strong
+from vallum.threats.warp import Warp
 
 __all__ = [
     "APGD",
@@ -55,16 +61,19 @@ __all__ = [
     "Gaussian",
     "HopSkipJump",
     "Momentum",
+    "Patch",
     "PoissonGaussian",
     "RandomSearch",
     "SaltPepper",
     "SigmaZero",
+    "Spatial",
     "Speckle",
     "Square",
     "Strong",
     "TargetedAPGD",
     "Threat",
     "Uniform",
+    "Warp",
     "realised_rms",
     "realised_snr",
     "threat",

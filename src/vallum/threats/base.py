@@ -14,14 +14,14 @@ from vallum.errors import UserError
 from vallum.images import Draws, check_images
 from vallum.specs import Registry, parameters
 from vallum.threats.losses import AWAY_ONLY
-from vallum.threats.norms import Norm, norm_named
+from vallum.threats.norms import Length, norm_named
 
 
 @dataclass(frozen=True)
 class Budget:
     """How far a threat may move an image: the evaluator verifies that it did not go further."""
 
-    norm: Norm
+    norm: Length
     eps: float | Tensor
 
 
@@ -40,8 +40,9 @@ class Threat:
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
-        if "__call__" in cls.__dict__:
-            cls.__call__ = _checked(cls.__call__)  # type: ignore[method-assign]
+        for name in ("__call__", "with_labels"):
+            if name in cls.__dict__:
+                setattr(cls, name, _checked(cls.__dict__[name]))
 
     @property
     def budget(self) -> Budget | None:
@@ -79,13 +80,13 @@ class Threat:
         return Draws(self.seed, range(len(images)) if keys is None else keys).of(type(self).__name__)
 
 
-def _checked(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _checked(call: Callable[..., Any]) -> Callable[..., Any]:
     """The same call, after one look at the images: a pass over them costs nothing beside a pass of a network."""
 
     @functools.wraps(call)
     def checked(
         self: Threat, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
-    ) -> Tensor:
+    ) -> Any:
         if not isinstance(images, Tensor) or images.numel() or images.ndim != 4:
             check_images(images)
         return call(self, model, images, labels, keys)
