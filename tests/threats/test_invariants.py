@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from vallum.threats import THREATS, Threat, threat
 from vallum.threats.corruptions.base import Corruption
 from vallum.threats.norms import per_image
 
+HERE = Path(__file__).parent / "threat_oracles.py"
 # Specs for each name that cannot stand alone, or that has more than one way to be. Keep the steps few.
 EXAMPLES = {
     "gaussian": ["gaussian:std=0.1", "gaussian:snr=10,seed=3"],
@@ -85,6 +87,10 @@ EXAMPLES = {
     ],
     "spatial": ["spatial:queries=13", "spatial:queries=5,search=random,border=mirror,early_stop=false"],
     "warp": ["warp:reach=1,steps=3", "warp:reach=0.6,steps=2,restarts=2,spacing=7,early_stop=false"],
+    "transfer": [
+        f"transfer:eps=16/255,steps=3,diversity=1,surrogates=({HERE}:Exact)",
+        f"transfer:eps=0.6,norm=2,steps=3,diversity=1,translation=1,surrogates=({HERE}:Exact;{HERE}:Exact),targeted=true",
+    ],
     "ddn": ["ddn:steps=6", "ddn:steps=6,targeted=true,first_radius=0.3"],
     "fmn": ["fmn:steps=6", "fmn:steps=6,norm=inf,targeted=true", "fmn:steps=6,norm=1", "fmn:steps=6,norm=0"],
     "sigma_zero": ["sigma_zero:steps=6", "sigma_zero:steps=6,targeted=true"],
@@ -241,6 +247,11 @@ def state_of(model: nn.Module) -> dict[str, Any]:
     }
 
 
+def for_masks(spec: str) -> Threat:
+    """A surrogate must be what the model is."""
+    return threat(spec.replace(f"{HERE}:Exact", f"{HERE}:ExactPixels"))
+
+
 def check_same(one: Any, other: Any) -> None:
     torch.testing.assert_close(one, other, rtol=0, atol=0)
 
@@ -309,7 +320,7 @@ def masks() -> Tensor:
 
 @every_threat
 def test_segmentation(spec: str, masks: Tensor) -> None:
-    one, model, images = threat(spec), ExactPixels(), some_images()
+    one, model, images = for_masks(spec), ExactPixels(), some_images()
     labels = torch.where(masks == IGNORE, IGNORE, (masks + 1) % 3) if one.targeted else masks
     before = labels.clone()
     found = one(model, images, labels, KEYS)
@@ -322,7 +333,7 @@ def test_segmentation(spec: str, masks: Tensor) -> None:
 
 @every_threat
 def test_what_is_in_an_ignored_pixel_matters_to_no_other(spec: str) -> None:
-    one, images = threat(spec), some_images()
+    one, images = for_masks(spec), some_images()
     if one.kind not in ("attack", "clean") and "pgd" not in spec:
         pytest.skip("looks at no label")
     if one.moves_labels and one.budget is None:

@@ -22,6 +22,7 @@ from vallum.threats import (  # noqa: F401  (each registers itself)
     spsa,
     square,
     strong,
+    transfer,
     warp,
 )
 from vallum.threats.apgd import APGD, TargetedAPGD
@@ -44,6 +45,7 @@ from vallum.threats.spatial import Spatial
 from vallum.threats.spsa import SPSA
 from vallum.threats.square import Square
 from vallum.threats.strong import Strong
+from vallum.threats.transfer import Transfer
 from vallum.threats.warp import Warp
 
 __all__ = [
@@ -72,6 +74,7 @@ __all__ = [
     "Strong",
     "TargetedAPGD",
     "Threat",
+    "Transfer",
     "Uniform",
     "Warp",
     "realised_rms",
