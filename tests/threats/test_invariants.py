@@ -121,7 +121,7 @@ DRAW_NOTHING = {  # the seed changes nothing, for there is nothing random about 
     *("zoom_blur", "clean", "fgsm", "momentum"),  # FGSM and momentum as they are in the examples
     *("spatial:queries=13", "warp:reach=1,steps=3"),  # a grid, and a field that begins at nothing
 }
-every_threat = pytest.mark.parametrize("spec", SPECS)
+every_threat = pytest.mark.parametrize("spec", SPECS, ids=[spec.replace(str(HERE), "") for spec in SPECS])
 KEYS = [3, -8, 11, 0, 2**40, 7]
 
 
@@ -249,7 +249,7 @@ def state_of(model: nn.Module) -> dict[str, Any]:
 
 def for_masks(spec: str) -> Threat:
     """A surrogate must be what the model is."""
-    return threat(spec.replace(f"{HERE}:Exact", f"{HERE}:ExactPixels"))
+    return threat(spec.replace(f"{HERE}:Exact", f"{HERE}:exact_pixels"))
 
 
 def check_same(one: Any, other: Any) -> None:
