@@ -91,6 +91,11 @@ EXAMPLES = {
         f"transfer:eps=16/255,steps=3,diversity=1,surrogates=({HERE}:Exact)",
         f"transfer:eps=0.6,norm=2,steps=3,diversity=1,translation=1,surrogates=({HERE}:Exact;{HERE}:Exact),targeted=true",
     ],
+    "feature": [
+        "feature:eps=16/255,steps=4",
+        "feature:eps=0.6,norm=2,steps=4,restarts=2,early_stop=false",
+        "feature:eps=2,norm=1,steps=10",
+    ],
     "ddn": ["ddn:steps=6", "ddn:steps=6,targeted=true,first_radius=0.3"],
     "fmn": ["fmn:steps=6", "fmn:steps=6,norm=inf,targeted=true", "fmn:steps=6,norm=1", "fmn:steps=6,norm=0"],
     "sigma_zero": ["sigma_zero:steps=6", "sigma_zero:steps=6,targeted=true"],

@@ -8,6 +8,7 @@ from vallum.threats import (  # noqa: F401  (each registers itself)
     corruptions,
     ddn,
     energy,
+    feature,
     fgsm,
     fmn,
     hop_skip_jump,
@@ -31,6 +32,7 @@ from vallum.threats.clean import Clean
 from vallum.threats.compose import Compose, chain
 from vallum.threats.ddn import DDN
 from vallum.threats.energy import EqualEnergy, realised_rms, realised_snr
+from vallum.threats.feature import Feature
 from vallum.threats.fgsm import FGSM
 from vallum.threats.fmn import FMN
 from vallum.threats.hop_skip_jump import HopSkipJump
@@ -60,6 +62,7 @@ __all__ = [
     "Clean",
     "Compose",
     "EqualEnergy",
+    "Feature",
     "Gaussian",
     "HopSkipJump",
     "Momentum",

@@ -28,7 +28,7 @@ from vallum.threats.search import Best
 class Spatial(Threat):
     """The worst of many small shifts and rotations; masks are moved along. Needs no gradient.
 
-    >>> Spatial(shift=0.1, rotation=30, queries=50).spec
+    >>> Spatial(shift=0.1, queries=50).spec
     'spatial:queries=50'
     """
 
