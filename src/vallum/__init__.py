@@ -8,8 +8,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vallum.lazy import lazily
 
 __version__ = "0.1.0"
 
@@ -34,10 +35,7 @@ _WHERE = {
 __all__ = ["load_model", "load_data", "threat", "evaluate", "train", "harden", "UserError", "__version__"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'vallum' has no attribute {name!r}")
-    return getattr(importlib.import_module(_WHERE[name]), name)
+__getattr__ = lazily(__name__, _WHERE)
 
 
 def __dir__() -> list[str]:

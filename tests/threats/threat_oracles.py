@@ -9,6 +9,8 @@ from scipy.optimize import linprog
 from torch import Tensor, nn
 
 from vallum.images import IGNORE
+from vallum.models import load_model
+from vallum.models.model import Model
 from vallum.threats.losses import margin
 
 Array = NDArray[np.float64]
@@ -102,6 +104,10 @@ class ExactPixels(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         red, green, blue = images.unbind(1)
         return torch.stack([red * green * 3, green - blue * blue, blue + 0.3 - red * red], 1)  # (N, K, H, W)
+
+
+def exact_pixels() -> Model:
+    return load_model(ExactPixels(), task="segment")
 
 
 SHAPE, EPS = (3, 6, 6), {"inf": 0.06, "2": 0.5, "1": 2.5}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vallum.lazy import lazily
 
 if TYPE_CHECKING:
     from vallum.evaluation.evaluator import evaluate
@@ -21,7 +22,4 @@ _WHERE = {
 __all__ = ["Run", "eps_star", "evaluate", "transfer_matrix"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'vallum.evaluation' has no attribute {name!r}")
-    return getattr(importlib.import_module(_WHERE[name]), name)
+__getattr__ = lazily(__name__, _WHERE)

@@ -113,12 +113,14 @@ def attack(threat: Threat, surface: Surface, batch: Batch, seed: int) -> tuple[T
     With it come the true labels, which differ from the batch's where a corruption moves pixels and their mask along.
     """
     through = Counted(surface.through)
-    labels = batch.labels
+    labels, classes = batch.labels, len(surface.through.classes or "01")
     if threat.targeted:
-        labels = targets(labels, len(surface.through.classes or "01"), Draws(seed, batch.keys))
+        labels = targets(labels, classes, Draws(seed, batch.keys))
     truth = batch.labels
     if threat.moves_labels:
         found, truth = threat.with_labels(through, batch.images, labels, batch.keys)
+        if threat.targeted:  # what was moved along are the targets
+            truth = targets(truth, classes, Draws(seed, batch.keys), back=True)
     else:
         found = threat(through, batch.images, labels, batch.keys)
     found = found.detach().float()
@@ -140,10 +142,13 @@ def attack(threat: Threat, surface: Surface, batch: Batch, seed: int) -> tuple[T
     return found, truth, through
 
 
-def targets(labels: Tensor, classes: int, draws: Draws) -> Tensor:
-    """Another class for every image, drawn for it alone; in a mask every class is exchanged for the same other one."""
+def targets(labels: Tensor, classes: int, draws: Draws, back: bool = False) -> Tensor:
+    """Another class for every image, drawn for it alone; in a mask each class is exchanged for one other class.
+
+    `back` takes such targets to the labels that they were made of.
+    """
     away = 1 + draws.of("target").integers(classes - 1, purpose="class", device=labels.device)  # (N,)
-    other = (labels + away.view(-1, *[1] * (labels.ndim - 1))) % classes
+    other = (labels + (-away if back else away).view(-1, *[1] * (labels.ndim - 1))) % classes
     return other if labels.ndim == 1 else torch.where(labels == IGNORE, labels, other)
 
 

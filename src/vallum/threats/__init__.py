@@ -10,18 +10,25 @@ from vallum.threats import (  # noqa: F401  (each registers itself)
     corruptions,
     ddn,
     energy,
+    feature,
     fgsm,
     fmn,
+    hop_skip_jump,
     momentum,
     noise,
     own,
+    patch,
     pgd,
     random_search,
     sensor,
     sigma_zero,
+    spatial,
+    spsa,
     square,
     strong,
+    transfer,
     universal,
+    warp,
 )
 from vallum.threats.apgd import APGD, TargetedAPGD
 from vallum.threats.base import THREATS, Budget, Threat
@@ -29,18 +36,25 @@ from vallum.threats.clean import Clean
 from vallum.threats.compose import Compose, chain
 from vallum.threats.ddn import DDN
 from vallum.threats.energy import EqualEnergy, realised_rms, realised_snr
+from vallum.threats.feature import Feature
 from vallum.threats.fgsm import FGSM
 from vallum.threats.fmn import FMN
+from vallum.threats.hop_skip_jump import HopSkipJump
 from vallum.threats.momentum import Momentum
 from vallum.threats.noise import Gaussian, SaltPepper, Speckle, Uniform
 from vallum.threats.own import Own
+from vallum.threats.patch import Patch
 from vallum.threats.pgd import PGD
 from vallum.threats.random_search import RandomSearch
 from vallum.threats.sensor import PoissonGaussian
 from vallum.threats.sigma_zero import SigmaZero
+from vallum.threats.spatial import Spatial
+from vallum.threats.spsa import SPSA
 from vallum.threats.square import Square
 from vallum.threats.strong import Strong
+from vallum.threats.transfer import Transfer
 from vallum.threats.universal import Found, Pattern, Perturbation, Universal, UniversalDeepFool
+from vallum.threats.warp import Warp
 
 __all__ = [
     "APGD",
@@ -48,29 +62,36 @@ __all__ = [
     "FGSM",
     "FMN",
     "PGD",
+    "SPSA",
     "THREATS",
     "Budget",
     "Clean",
     "Compose",
     "EqualEnergy",
+    "Feature",
     "Found",
     "Gaussian",
+    "HopSkipJump",
     "Momentum",
     "Own",
+    "Patch",
     "Pattern",
     "Perturbation",
     "PoissonGaussian",
     "RandomSearch",
     "SaltPepper",
     "SigmaZero",
+    "Spatial",
     "Speckle",
     "Square",
     "Strong",
     "TargetedAPGD",
     "Threat",
+    "Transfer",
     "Uniform",
     "Universal",
     "UniversalDeepFool",
+    "Warp",
     "realised_rms",
     "realised_snr",
     "threat",

@@ -7,8 +7,10 @@ the image. A new loss is one function with the decorator.
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,15 @@ from vallum.images import IGNORE
 
 Loss = Callable[..., Tensor]  # (logits, labels) and perhaps options by name
 GuidedLoss = Callable[[Tensor, Tensor, Tensor], Tensor]  # (logits, labels, aims)
+SteadyLoss = Literal[
+    "cross_entropy", "margin", "dlr", "clipped_cross_entropy", "masked_cross_entropy", "balanced_cross_entropy",
+    "jensen_shannon", "cosine_cross_entropy", "normalised_logit",
+]  # fmt: skip
+LossName = Literal[SteadyLoss, "segpgd_cross_entropy"]  # this one changes from step to step
+AWAY_ONLY = (  # where the label is a target they say nothing: they look at what is still right
+    *("clipped_cross_entropy", "masked_cross_entropy", "balanced_cross_entropy", "cosine_cross_entropy"),
+    *("normalised_logit", "segpgd_cross_entropy"),
+)
 LOSSES: dict[str, Loss] = {}
 GUIDED_LOSSES: dict[str, GuidedLoss] = {}
 
@@ -137,6 +148,16 @@ def _spread(logits: Tensor, places: tuple[int, ...]) -> Tensor | None:
 
 def _over(values: Tensor, spread: Tensor | None) -> Tensor:
     return values if spread is None else values / (spread + 1e-12)
+
+
+def at_progress(loss: Loss, progress: float) -> Loss:
+    """The loss as it is at this share of an attack's steps, 0 at the first: most are the same all along."""
+    return functools.partial(loss, progress=progress) if _moves(loss) else loss
+
+
+@functools.cache
+def _moves(loss: Loss) -> bool:
+    return "progress" in inspect.signature(loss).parameters
 
 
 def loss_named(name: str) -> Loss:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vallum.lazy import lazily
 
 if TYPE_CHECKING:
     from vallum.training.loop import harden, train
@@ -18,7 +19,4 @@ _WHERE = {
 __all__ = ["Settings", "harden", "train"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'vallum.training' has no attribute {name!r}")
-    return getattr(importlib.import_module(_WHERE[name]), name)
+__getattr__ = lazily(__name__, _WHERE)

@@ -60,8 +60,9 @@ def strips(matrix: np.ndarray, like: Tensor, size: int = 32) -> Strips:
 
 def across(planes: Tensor, parts: Strips) -> Tensor:
     """Planes (P, H, W) whose rows are multiplied by the matrix in `parts`."""
-    lines = planes.reshape(-1, planes.shape[2])
-    return torch.cat([lines[:, need] @ rows.T for need, rows in parts], 1).view(*planes.shape[:2], -1)
+    lines = planes.reshape(planes.shape[0] * planes.shape[1], planes.shape[2])
+    products = torch.cat([lines[:, need] @ rows.T for need, rows in parts], 1)
+    return products.view(*planes.shape[:2], products.shape[1])
 
 
 def down(planes: Tensor, parts: Strips) -> Tensor:
@@ -110,15 +111,17 @@ def correlate(images: Tensor, kernel: np.ndarray, border: Border = "mirror") -> 
     """Correlation with an odd kernel (k, l), by way of Fourier: its cost hardly depends on the kernel's size."""
     down, across = kernel.shape[0] // 2, kernel.shape[1] // 2
     height, width = images.shape[2:]
-    wide = padded(images, down, down, across, across, border).flatten(0, 1)
-    size = [next_fast_len(length) for length in wide.shape[1:]]
-    # Two real planes at a time, as one of complex numbers, take less time than each on its own.
-    half = (len(wide) + 1) // 2
-    pairs = torch.complex(wide[:half], F.pad(wide[half:], (0, 0, 0, 0, 0, len(wide) % 2)))
+    wide = padded(images, down, down, across, across, border)
+    size = [next_fast_len(length) for length in wide.shape[2:]]
+    # Two planes of an image at a time, as one of complex numbers, take less time than each on its own. Planes of two
+    # images would take still less, but then what one is rounded to depends on the other.
+    planes = wide.shape[1]
+    half = (planes + 1) // 2
+    pairs = torch.complex(wide[:, :half], F.pad(wide[:, half:], (0, 0, 0, 0, 0, planes % 2)))
     taps = torch.from_numpy(kernel[::-1, ::-1].copy()).to(images)
     spectrum = torch.fft.fft2(pairs, s=size) * torch.fft.fft2(taps, s=size)
-    filtered = torch.fft.ifft2(spectrum)[:, 2 * down : 2 * down + height, 2 * across : 2 * across + width]
-    return torch.cat([filtered.real, filtered.imag])[: len(wide)].view(images.shape)
+    filtered = torch.fft.ifft2(spectrum)[..., 2 * down : 2 * down + height, 2 * across : 2 * across + width]
+    return torch.cat([filtered.real, filtered.imag], 1)[:, :planes]
 
 
 @lru_cache(maxsize=64)

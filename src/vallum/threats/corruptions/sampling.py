@@ -30,6 +30,25 @@ def sample(
     return F.grid_sample(images, grid.to(images), mode=mode, padding_mode="reflection", align_corners=mirror)
 
 
+def sample_exactly(layers: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The layers (N, C, h, w) at pixel coordinates (N, H, W), nothing beyond the edges; whole ones copy."""
+    (height, width), flat = layers.shape[2:], layers.flatten(2)
+    # The places of a rotation by nothing are whole but for rounding, and shall not read a trace of their neighbours.
+    fine = 2.0**-8 if layers.dtype in (torch.float16, torch.bfloat16) else 2.0**-12
+    rows, columns = (places + ((places / fine).round() * fine - places).detach() for places in (rows, columns))
+    top, left = rows.floor(), columns.floor()
+    total = torch.zeros(*layers.shape[:2], *rows.shape[1:], dtype=layers.dtype, device=layers.device)
+    for down in (0, 1):
+        for across in (0, 1):
+            row, column = top + down, left + across
+            weight = (1 - (rows - row).abs()) * (1 - (columns - column).abs())
+            there = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            place = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
+            value = flat.gather(2, place.flatten(1)[:, None].expand(-1, layers.shape[1], -1))
+            total = total + value.view_as(total) * (weight * there)[:, None]
+    return total
+
+
 def folded(places: Tensor, length: int) -> Tensor:
     """Coordinates beyond the edges brought back inside, the edge pixel counted twice ("reflect")."""
     around = torch.remainder(places + 0.5, 2 * length)
