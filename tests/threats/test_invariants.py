@@ -84,10 +84,10 @@ EXAMPLES = {
         "hop_skip_jump:queries=90,eps=0.5,directions=10,targeted=true",
     ],
     "patch": [
-        "patch:size=0.1,steps=3",
-        "patch:size=0.05,steps=2,position=sensitive,places=3,loss=cross_entropy",
+        "patch:size=0.1,steps=3,position=random",
+        "patch:size=0.05,steps=2,places=3,loss=cross_entropy",
         "patch:size=0.2,steps=2,position=centre,targeted=true,early_stop=false",
-        "patch:size=0.3,steps=2,samples=2,shift=2,rotation=20,scale=1.2",
+        "patch:size=0.3,steps=2,samples=2,position=random,shift=2,rotation=20,scale=1.2",
     ],
     "spatial": ["spatial:queries=13", "spatial:queries=5,search=random,border=mirror,early_stop=false"],
     "warp": ["warp:reach=1,steps=3", "warp:reach=0.6,steps=2,restarts=2,spacing=7,early_stop=false"],

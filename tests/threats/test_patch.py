@@ -67,7 +67,9 @@ def test_sensitive_places_are_those_of_the_largest_gradient_and_further_ones_are
 def test_more_random_places_never_report_less() -> None:
     model, _ = linear()
     reached = [
-        margin(model(Patch(size=0.11, places=n, steps=20, early_stop=False)(model, IMAGES, LABELS)), LABELS)
+        margin(
+            model(Patch(0.11, position="random", places=n, steps=20, early_stop=False)(model, IMAGES, LABELS)), LABELS
+        )
         for n in (1, 3, 9)
     ]
     assert bool((reached[0] <= reached[1]).all())

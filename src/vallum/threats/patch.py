@@ -32,13 +32,13 @@ class Patch(Threat):
     Without jitter an image keeps the best that any step, at any of its places, has found. With jitter the image that
     comes back shows the patch at a placement that no step has seen.
 
-    >>> Patch(size=0.05, position="sensitive").spec
-    'patch:size=0.05,position=sensitive'
+    >>> Patch(size=0.05, position="centre").spec
+    'patch:size=0.05,position=centre'
     """
 
     size: float = parameter("share of the image's pixels that it covers at most")
-    position: Literal["random", "sensitive", "centre"] = parameter(
-        "where it lies; sensitive: where the gradient is largest", "random"
+    position: Literal["sensitive", "random", "centre"] = parameter(
+        "where it lies; sensitive: where the gradient is largest", "sensitive"
     )
     places: int = parameter("how many positions are tried", 1)
     steps: int = parameter("how often the patch is changed, at each place", 100)
