@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from vallum.data import load_data
+    from vallum.data import load_clips, load_data
     from vallum.errors import UserError
     from vallum.evaluation import evaluate
     from vallum.models import load_model
@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 _WHERE = {
     "load_model": "vallum.models",
     "load_data": "vallum.data",
+    "load_clips": "vallum.data",
     "threat": "vallum.threats",
     "evaluate": "vallum.evaluation",
     "train": "vallum.training",
     "UserError": "vallum.errors",
 }
-__all__ = ["load_model", "load_data", "threat", "evaluate", "train", "UserError", "__version__"]
+__all__ = ["load_model", "load_data", "load_clips", "threat", "evaluate", "train", "UserError", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
