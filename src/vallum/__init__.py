@@ -15,7 +15,7 @@ from vallum.lazy import lazily
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from vallum.data import load_data
+    from vallum.data import load_clips, load_data
     from vallum.errors import UserError
     from vallum.evaluation import evaluate
     from vallum.models import load_model
@@ -26,13 +26,24 @@ if TYPE_CHECKING:
 _WHERE = {
     "load_model": "vallum.models",
     "load_data": "vallum.data",
+    "load_clips": "vallum.data",
     "threat": "vallum.threats",
     "evaluate": "vallum.evaluation",
     "train": "vallum.training",
     "harden": "vallum.training",
     "UserError": "vallum.errors",
 }
-__all__ = ["load_model", "load_data", "threat", "evaluate", "train", "harden", "UserError", "__version__"]
+__all__ = [
+    "load_model",
+    "load_data",
+    "load_clips",
+    "threat",
+    "evaluate",
+    "train",
+    "harden",
+    "UserError",
+    "__version__",
+]
 
 
 __getattr__ = lazily(__name__, _WHERE)

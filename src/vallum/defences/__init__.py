@@ -5,6 +5,7 @@ from __future__ import annotations
 from vallum.defences.adversarial_training import Adversarial
 from vallum.defences.base import Cost, Defence, Surface, surfaces_of
 from vallum.defences.chance import draws_for
+from vallum.defences.depth_multitask import DepthMultitask
 from vallum.defences.plain import Plain
 from vallum.defences.recipe import RECIPES, Context, Losses, Recipe, recipe
 from vallum.defences.shared_training import FastSharedTraining, SharedTraining
@@ -15,6 +16,7 @@ __all__ = [
     "Context",
     "Cost",
     "Defence",
+    "DepthMultitask",
     "FastSharedTraining",
     "Losses",
     "Plain",

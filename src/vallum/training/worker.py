@@ -76,6 +76,8 @@ class Worker:
         self.recent_images = 0
         self.seconds = 0.0  # of earlier processes
         self.history: list[Row] = []
+        self.findings: dict[str, Any] = {}  # what the recipe says of the trained model
+        self.kept: dict[str, Tensor] = {}  # and what it keeps of the companion
 
     def run(self) -> float:
         """Train to the end; returns the seconds that it took, those before an interruption included."""
@@ -91,6 +93,10 @@ class Worker:
             while self.epoch < self.settings.epochs:
                 self._epoch(started)
             self.log.table(self.history)
+        if speaks:  # of the weights that were trained with the companion's, before an average takes their place
+            with torch.random.fork_rng():
+                self.findings = self.job.recipe.finish(self.model.eval(), self.companion.eval())
+            self.kept = self.job.recipe.keep(self.companion)
         if self.average is not None:
             self.model.load_state_dict(self.average.state_dict())
         return self.seconds
