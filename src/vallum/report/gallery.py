@@ -127,14 +127,13 @@ def _verdict(study: Study, row: dict[str, Any], clean: dict[str, Any] | None) ->
 
 
 def _first(study: Study, places: list[tuple[str, str]]) -> int | None:
-    """The attack that leaves least: what one wants to see first."""
-    attacks = [spec for (_, spec) in study.rates if study.kinds.get(spec) == "attack"]
-    if not attacks:
-        return None
-    worst = min(
-        attacks, key=lambda spec: min(study.rates[m, spec].value for m in study.names if (m, spec) in study.rates)
-    )
-    return next((place for place, (spec, _) in enumerate(places) if spec == worst), None)
+    """The attack, and the surface, that leaves least: what one wants to see first."""
+    left = {
+        places.index((one.threat, one.surface)): study.rate(one).value
+        for one in sorted(study.outcomes, key=lambda one: -study.rate(one).value)  # of several models the least
+        if study.kinds.get(one.threat) == "attack" and (one.threat, one.surface) in places
+    }
+    return min(left, key=lambda place: left[place], default=None)
 
 
 class _Store:
