@@ -154,7 +154,6 @@ def test_an_ignorant_attacker_is_shown_beside_one_who_knows(run: Run, page: Page
     assert row[:2] == ["rounded", THREATS[1]]
     assert [cell.split()[0] for cell in row[2:]] == [percent(left["transfer"]), percent(left[UNION])]
     assert "Not a measure of robustness" in page.text
-    assert "An attack that knows more and finds less does not work" in page.text
     assert percent(left["direct"]) not in [cell for row in page.rows("Accuracy in per cent")[3:] for cell in row]
 
 

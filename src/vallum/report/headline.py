@@ -81,9 +81,9 @@ def masked(study: Study) -> list[str]:
         if gaps:
             _, threat, best_left, other_left = max(gaps)
             found.append(
-                f"{name}: under {threat} the attacker who knows of the defence leaves {best_left}, the one who ignores it "
-                f"{other_left}. An attack that knows more and finds less does not work (its gradients may be masked): "
-                "the true worst case may be lower than any number here."
+                f"{name}: under {threat} the attacker who knows of the defence leaves {best_left}, the one who ignores "
+                f"it {other_left}. An attack that knows more and finds less does not work (its gradients may be "
+                "masked): the true worst case may be lower than any number here."
             )
     return found
 
