@@ -123,7 +123,7 @@ class Rounding(Defence):
 def test_the_headline_warns_of_an_attack_that_does_not_work(tmp_path: Path) -> None:
     bare = Wrapped(net(0), classes=3)
     images = torch.rand(150, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    models = {"bare": bare, "rounded": Rounding(bare)}
+    models = {"rounded": Rounding(bare)}
     labels = bare(images).argmax(1)
     attacks = ["pgd:eps=24/255,steps=3"]
     run = vallum.evaluate(models, (images, labels), attacks, out=tmp_path, pictures=4, progress=False)
