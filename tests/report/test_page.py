@@ -63,6 +63,8 @@ class Page(HTMLParser):
 class Rounding(Defence):
     """No gradient comes through it: only an attack on the model beneath it finds anything."""
 
+    randomised = stateful = False
+
     def forward(self, images: Tensor) -> Tensor:
         return self.model((images * 8).round() / 8)
 
@@ -172,7 +174,7 @@ def test_the_page_says_how_to_repeat_the_run(run: Run, page: Page) -> None:
     facts = dict(row[:2] for row in page.rows("How to reproduce it"))
     assert run.plan.data_fingerprint in facts["data"]
     assert run.plan.models[1].fingerprint in facts["rounded"]
-    assert "surfaces: direct, transfer" in facts["rounded"]
+    assert "surfaces: direct, straight-through, black-box, transfer" in facts["rounded"]
     assert facts["settings"] == "seed 0, batch size 64, 1 thread per worker, device cpu"
     assert torch.__version__ in facts["versions"]
     assert any("gradient is exactly zero" in row[1] for row in page.rows("How to reproduce it") if row[0] == "note")
@@ -211,4 +213,4 @@ def test_a_segmenter_is_shown_by_its_miou(tmp_path: Path) -> None:
     assert len(page.rows("The same images, two models")[1]) == 6
     assert "Wilcoxon signed-rank" in page.text
     assert "bootstrap over images" in page.text
-    assert {row[2] for row in page.rows("Cost")[1:]} == {"direct", "transfer"}
+    assert {row[2] for row in page.rows("Cost")[1:]} == {"direct", "straight-through", "black-box", "transfer"}

@@ -10,13 +10,15 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from vallum.evaluation.plan import Cell
-from vallum.images import IGNORE, Batch
+
+if TYPE_CHECKING:  # who reads pictures needs no torch
+    from vallum.images import Batch
 
 COLUMNS = {  # a row per picture
     "model": "VARCHAR",
@@ -102,6 +104,8 @@ def _pixels(image: Any) -> np.ndarray:
 
 def _mask(mask: Any) -> bytes:
     """(H, W) tensor of classes to PNG; a class that eight bits cannot name is drawn as one that is ignored."""
+    from vallum.images import IGNORE
+
     classes = mask.detach().cpu().numpy()
     times = -(-max(classes.shape) // LARGEST)
     if times > 1:  # the same pixels as the picture's blocks, the middle of each

@@ -13,8 +13,9 @@ from typing import Any
 import duckdb
 
 from vallum.errors import UserError
+from vallum.evaluation.fitted import facts_of, took
 from vallum.evaluation.pictures import Picture, read
-from vallum.evaluation.plan import Plan
+from vallum.evaluation.plan import Fit, Plan
 from vallum.evaluation.store import COLUMNS, Finished, Store
 from vallum.evaluation.summary import Outcome, comparisons, singles, summary, together
 
@@ -57,12 +58,25 @@ class Run:
     @cached_property
     def finished(self) -> dict[str, Finished]:
         """What each finished cell took."""
-        return self.store.finished(self.plan.cells())
+        found = {fit.id: took(self.store.path(fit)) for fit in self._fitted}
+        return {**found, **self.store.finished(self.plan.cells())}
+
+    @property
+    def _fitted(self) -> list[Fit]:
+        return [fit for fit in self.plan.fits() if self.store.is_done(fit)]
+
+    @property
+    def perturbations(self) -> list[dict[str, Any]]:
+        """What was fitted to each model: its file, how it was found, what it looks like and what it does.
+
+        `perturbation:PATH` is the threat that tries one on other models.
+        """
+        return [{"path": str(path), **facts_of(path)} for path in map(self.store.path, self._fitted)]
 
     @cached_property
     def singles(self) -> list[Outcome]:
         """What was measured of each model under each threat through each surface."""
-        columns = 'model, threat, surface, key, accuracy, intersection, "union"'
+        columns = 'model, threat, surface, key, accuracy, intersection, "union", majority, worst'
         return singles(self.plan, self.fetch(f"SELECT {columns} FROM rows")[1], self.finished)
 
     @cached_property
@@ -73,7 +87,7 @@ class Run:
     @property
     def unfinished(self) -> int:
         """How many cells of the plan are still to be worked."""
-        return sum(1 for _ in self.plan.cells()) - len(self.finished)
+        return sum(1 for _ in (*self.plan.fits(), *self.plan.cells())) - len(self.finished)
 
     @property
     def left_out(self) -> dict[str, str]:

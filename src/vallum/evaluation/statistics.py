@@ -30,6 +30,17 @@ def rate(successes: int, n: int) -> Interval:
     return Interval(successes / n, float(found.low), float(found.high))
 
 
+def share(values: np.ndarray) -> Interval:
+    """The mean of numbers in 0 .. 1 over images: Wilson's interval where each is 0 or 1, else a bootstrap.
+
+    >>> share(np.array([0.0, 0.5, 1.0])).value
+    0.5
+    """
+    if bool(np.isin(values, (0, 1)).all()):
+        return rate(int(values.sum()), len(values))
+    return mean_iou(values[:, None], np.ones((len(values), 1)))
+
+
 @dataclass(frozen=True)
 class Paired:
     """Two models on the same images: how often only one of them was right, and how likely that is by chance."""

@@ -22,7 +22,7 @@ import duckdb
 from vallum.disk import write_whole
 from vallum.errors import UserError
 from vallum.evaluation.pictures import COLUMNS as PICTURES
-from vallum.evaluation.plan import Cell, Plan
+from vallum.evaluation.plan import Cell, Fit, Plan
 
 COLUMNS = {  # a row per image
     "model": "VARCHAR",
@@ -33,7 +33,9 @@ COLUMNS = {  # a row per image
     "label": "INTEGER",  # classification only
     "prediction": "INTEGER",  # classification only
     "correct": "BOOLEAN",  # classification only
-    "accuracy": "DOUBLE",  # 0 or 1 for a classifier, the share of valid pixels for a segmenter
+    "accuracy": "DOUBLE",  # 0 or 1 for a classifier, the share of valid pixels for a segmenter; the mean over draws
+    "majority": "DOUBLE",  # whether most draws were right: only where a classifier draws at random
+    "worst": "DOUBLE",  # the accuracy of the worst draw: only where the model draws at random
     "loss": "DOUBLE",  # cross-entropy of the true label
     "linf": "DOUBLE",  # how far the image was moved
     "l2": "DOUBLE",
@@ -72,12 +74,16 @@ class Store:
         self.write_text("plan.json", plan.to_json())
 
     def path(self, cell: Cell) -> Path:
+        if isinstance(cell, Fit):
+            return self.folder / "fitted" / f"{cell.id}.safetensors"
         return self.cells / f"{cell.id}.parquet"
 
     def picture_path(self, cell: Cell) -> Path:
         return self.pictures / f"{cell.id}.parquet"
 
     def is_done(self, cell: Cell) -> bool:
+        if isinstance(cell, Fit):
+            return self.path(cell).is_file()
         return _is_whole(self.path(cell)) and (not cell.pictures or _is_whole(self.picture_path(cell)))
 
     def write(self, cell: Cell, rows: list[dict[str, Any]], finished: Finished) -> None:

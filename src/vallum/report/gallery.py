@@ -16,7 +16,6 @@ from PIL import Image
 
 from vallum.errors import printable
 from vallum.evaluation.pictures import Picture, spread
-from vallum.images import IGNORE
 from vallum.report.figure import COLOURS
 from vallum.report.study import Study
 
@@ -153,6 +152,8 @@ class _Store:
 
     def mask(self, mask: np.ndarray) -> int:
         """(H, W) of classes, in their colours."""
+        from vallum.images import IGNORE  # here, since reading a run needs no torch otherwise
+
         palette = [channel for place in range(IGNORE) for channel in _colour(place)] + [128, 128, 128]
         picture = Image.fromarray(mask.astype(np.uint8))
         picture.putpalette(palette)

@@ -22,7 +22,9 @@ def sample(
     mirror = border == "mirror"
 
     def scaled(places: Tensor, length: int) -> Tensor:
-        return 2 * places / max(length - 1, 1) - 1 if mirror else (2 * places + 1) / length - 1
+        if mirror:
+            return (places * (2 / max(length - 1, 1))).sub_(1)
+        return (places * (2 / length)).add_(1 / length - 1)
 
     grid = torch.stack([scaled(columns, width), scaled(rows, height)], -1).expand(len(images), -1, -1, -1)
     return F.grid_sample(images, grid.to(images), mode=mode, padding_mode="reflection", align_corners=mirror)
@@ -36,14 +38,20 @@ def folded(places: Tensor, length: int) -> Tensor:
 
 def zoomed(images: Tensor, factor: float) -> Tensor:
     """The middle of the images enlarged `factor` times, corner pixels on corner pixels, cut to their size."""
-    (top, rows, high, above), (left, columns, wide, aside) = (_zoom(length, factor) for length in images.shape[2:])
-    middle = images[:, :, top : top + rows, left : left + columns]
-    large = F.interpolate(middle, size=(high, wide), mode="bilinear", align_corners=True)
-    return large[:, :, above : above + images.shape[2], aside : aside + images.shape[3]]
+    height, width = images.shape[2:]
+    rows, columns = middle(height, factor), middle(width, factor)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return enlarged(images[:, :, top : top + rows, left : left + columns], factor, height, width)
 
 
-def _zoom(length: int, factor: float) -> tuple[int, int, int, int]:
-    """Where the middle of an axis begins, its length, the length that it grows to, and where to cut that."""
-    cut = math.ceil(length / factor)
-    grown = round(cut * factor)
-    return (length - cut) // 2, cut, grown, (grown - length) // 2
+def middle(length: int, factor: float) -> int:
+    """How many pixels in the middle of an axis are enough to fill it when they are enlarged."""
+    return math.ceil(length / factor)
+
+
+def enlarged(images: Tensor, factor: float, height: int, width: int) -> Tensor:
+    """Such middles enlarged, and cut to (N, C, height, width)."""
+    tall, wide = (round(length * factor) for length in images.shape[2:])
+    large = F.interpolate(images, size=(tall, wide), mode="bilinear", align_corners=True)
+    above, aside = (tall - height) // 2, (wide - width) // 2
+    return large[:, :, above : above + height, aside : aside + width]
