@@ -9,8 +9,9 @@ RUN := OMP_NUM_THREADS=1
 demo: $(VENV)/.core
 	$(BIN)/vallum evaluate plain=builtin:signs_resnet hardened=builtin:signs_resnet_robust \
 	  --data "builtin:signs?split=test" -n 500 --out runs/demo \
-	  --threat gaussian:std=0.1 --threat fog:3 --threat motion_blur:3 --threat jpeg_compression:3 \
-	  --threat pgd:eps=4/255,steps=20
+	  --threat gaussian:std=0.1 --threat gaussian:std=0.2 --threat motion_blur:3 --threat jpeg_compression:3 \
+	  --threat fog:1 --threat fog:3 --threat fog:5 \
+	  --threat pgd:eps=2/255,steps=10 --threat pgd:eps=4/255,steps=10 --threat pgd:eps=8/255,steps=10
 
 test: $(VENV)/.dev
 	$(RUN) $(BIN)/pytest -m "not slow" -n 2

@@ -105,7 +105,8 @@ def test_large_images_are_kept_smaller(tmp_path: Path, channels: int) -> None:
     side = 2 * LARGEST - 2
     images = torch.rand(1, channels, side, 40)
     model = Wrapped(nn.Sequential(nn.AdaptiveAvgPool2d((1, 2)), nn.Flatten()), classes=2 * channels).eval()
-    run = vallum.evaluate(model, (images, torch.tensor([2 * channels - 1])), [], out=tmp_path, progress=False)
+    data = vallum.load_data((images, torch.tensor([1])), classes=[str(k) for k in range(2 * channels)])
+    run = vallum.evaluate(model, data, [], out=tmp_path, progress=False)
     [picture] = run.pictures
     assert picture.original is not None
     assert picture.original.shape == (side // 2, 20, min(channels, 3))

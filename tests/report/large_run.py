@@ -37,9 +37,9 @@ def large_run(folder: Path, images: int, *, side: int = 32, classes: int = 43, s
     for cell in plan.cells():
         rows = _rows(plan, cell)
         kept: list[dict[str, Any]] = [row for row in rows if row["key"] in cell.pictures]
-        generator = torch.Generator().manual_seed(cell.threat)
-        before = torch.rand(len(kept), 3, side, side, generator=torch.Generator().manual_seed(len(kept)))
-        after = (before + 0.1 * torch.randn(before.shape, generator=generator)).clamp(0, 1) if cell.threat else before
+        before = torch.stack([_random(side, row["key"]) for row in kept]) if kept else torch.zeros(0, 3, side, side)
+        change = torch.stack([_random(side, row["key"], cell.threat) for row in kept]) if kept else before
+        after = (before + 0.4 * (change - 0.5)).clamp(0, 1) if cell.threat else before
         keys = torch.tensor([row["key"] for row in kept])
         batch = Batch(before, keys, keys, [str(row["key"]) for row in kept])
         store.write_pictures(cell, keep(cell, kept, batch, after, keys, torch.zeros(len(kept), classes)))
@@ -47,6 +47,11 @@ def large_run(folder: Path, images: int, *, side: int = 32, classes: int = 43, s
     run = Run(folder)
     run.conclude({"command": "vallum evaluate ..."}, {})
     return run
+
+
+def _random(side: int, *seed: int) -> torch.Tensor:
+    """An image of noise: what compresses worst."""
+    return torch.from_numpy(np.random.default_rng(seed).random((3, side, side), np.float32))
 
 
 def _rows(plan: Plan, cell: Any) -> list[dict[str, Any]]:

@@ -84,13 +84,18 @@ def test_curves_hold_the_rates(run: Run) -> None:
                         s
                         for s in study.kinds
                         if mark.label in s
-                        and s.startswith(chart.title.split(":")[0])
+                        and s.startswith(re.split("[: ]", chart.title)[0])
                         and ("norm=2" in s) == ("norm=2" in chart.title)
                     )
                 )
                 at = study.rates[series.name, spec]
                 assert (mark.y, mark.low, mark.high) == (at.value, at.low, at.high)
-    assert {chart.title for chart in curves(study)} >= {"pgd:steps=2", "pgd:norm=2,steps=2", "gaussian"}
+    assert {chart.title for chart in curves(study)} >= {
+        "pgd:steps=2 by eps",
+        "pgd:norm=2,steps=2 by eps",
+        "gaussian by std",
+        "gaussian by snr",
+    }
 
 
 def test_the_heat_map_holds_the_rates_and_their_means(run: Run) -> None:

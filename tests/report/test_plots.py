@@ -62,7 +62,7 @@ def test_every_figure_is_drawn_from_the_reports_data(run: Run) -> None:
         "corruptions-mean",
         "corruptions-one",
         "corruptions-two",
-        "curve-gaussian",
+        "curve-gaussian-by-std",
         "gain-two-minus-one-points",
     }
     assert kinds <= set(drawn)

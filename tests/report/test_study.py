@@ -11,11 +11,14 @@ import torch
 from torch import nn
 
 import vallum
+from vallum.defences.base import Defence
 from vallum.evaluation import Run
 from vallum.evaluation.statistics import mcnemar
 from vallum.evaluation.summary import WORST
+from vallum.models.model import Wrapped
 from vallum.report import write_report
-from vallum.report.headline import headlines, holm, sentences
+from vallum.report.gallery import gallery
+from vallum.report.headline import headlines, holm, masked, sentences
 from vallum.report.study import Study, studies
 
 NOISE, WEAK, STRONG = "gaussian:std=0.2", "pgd:eps=2/255,steps=2", "pgd:eps=12/255,steps=2"
@@ -108,6 +111,32 @@ def test_the_headline_says_what_is_left_and_what_decides(tmp_path: Path) -> None
     assert second.startswith("two: ")
     assert "under the worst attack" in compared
     assert [one.attacks for one in headlines(study)] == [1, 1]
+
+
+class Rounding(Defence):
+    """No gradient comes through it."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.model((images * 12).round() / 12)
+
+
+def test_the_headline_warns_of_an_attack_that_does_not_work(tmp_path: Path) -> None:
+    bare = Wrapped(net(0), classes=3)
+    images = torch.rand(150, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    models = {"rounded": Rounding(bare)}
+    labels = bare(images).argmax(1)
+    attacks = ["pgd:eps=24/255,steps=3"]
+    run = vallum.evaluate(models, (images, labels), attacks, out=tmp_path, pictures=4, progress=False)
+    [study] = studies([run])
+    left = {o.surface: study.rate(o) for o in run.outcomes if o.model == "rounded" and "pgd" in o.threat}
+    assert left["direct"].low > left["transfer"].high
+    [warning] = masked(study)
+    assert warning.startswith("rounded: under pgd:eps=24/255,steps=3 the attacker who knows")
+    assert f"{100 * left['direct'].value:.1f} %" in warning
+    assert warning in sentences(study)
+    album = gallery(study)
+    assert album is not None
+    assert album["threats"][album["first"]].endswith("transfer")  # what leaves least is seen first
 
 
 def test_holms_correction() -> None:

@@ -108,7 +108,9 @@ class Store:
         with explained(self.folder), _database().cursor() as mine:
             mine.execute(f"CREATE TEMP TABLE held ({columns})")
             if pictures:
-                mine.executemany(f"INSERT INTO held VALUES ({', '.join('?' * len(PICTURES))})", pictures)
+                row = f"({', '.join('?' * len(PICTURES))})"
+                values = [value for picture in pictures for value in picture]
+                mine.execute(f"INSERT INTO held VALUES {', '.join([row] * len(pictures))}", values)
             self.pictures.mkdir(exist_ok=True)
             write_whole(self.picture_path(cell), lambda aside: _write_sealed(mine, {}, aside))
 

@@ -85,18 +85,18 @@ def energies(study: Study, snr: dict[tuple[str, str], float]) -> Chart | None:
     kinds = {study.kinds[spec] for name, spec in snr if (name, spec) in study.rates}
     if not {"noise", "attack"} <= kinds:
         return None
-    group = {spec: (f.name, f.parameter) for f in families(list(study.kinds)) for _, _, spec in f.members}
+    group = {spec: f.name for f in families(list(study.kinds)) for _, _, spec in f.members}
     series = []
     for number, name in enumerate(study.names):
-        lines: dict[tuple[str, str], list[Mark]] = {}
+        lines: dict[str, list[Mark]] = {}
         for spec, kind in study.kinds.items():
             if kind in ("noise", "attack") and (name, spec) in study.rates and (name, spec) in snr:
                 at = study.rates[name, spec]
                 mark = Mark(snr[name, spec], at.value, at.low, at.high, spec)
-                lines.setdefault(group.get(spec, (spec, "")), []).append(mark)
+                lines.setdefault(group.get(spec, spec), []).append(mark)
         for style, (what, marks) in enumerate(lines.items()):
             ordered = tuple(sorted(marks, key=lambda mark: -mark.x))
-            series.append(Series(f"{name}, {what[0]}", ordered, number, style))
+            series.append(Series(f"{name}, {what}", ordered, number, style))
     note = "To the right more is done to the image. At the same energy an attack does more than noise."
     title = "noise and attack at the same energy"
     return Chart(title, "signal to noise in dB, median over images", study.metric, tuple(series), "falling", note=note)
@@ -120,7 +120,7 @@ def _chart(study: Study, family: Family) -> Chart:
         marks += [_mark(study, name, at, spec, f"{family.parameter}={text}") for at, text, spec in family.members]
         series.append(Series(name, tuple(mark for mark in marks if mark), number, number))
     scale: Literal["linear", "falling"] = "falling" if family.parameter == "snr" else "linear"
-    return Chart(family.name, axis, study.metric, tuple(series), scale)
+    return Chart(f"{family.name} by {family.parameter}", axis, study.metric, tuple(series), scale)
 
 
 def _mark(study: Study, model: str, x: float, spec: str, label: str) -> Mark | None:

@@ -26,7 +26,7 @@ def markdown(runs: Sequence[Run]) -> str:
         parts += [f"- {_md(sentence)}" for sentence in sentences(study)]
         head = ["threat", *study.names]
         rows = [[_bold(row.threat, row.worst), *map(_cell, row.cells)] for row in tables.rates(study)]
-        parts += ["", caption(study), "", *_md_table(head, rows)]
+        parts += ["", _md(caption(study)), "", *_md_table(head, rows)]
         if pairs := tables.compared(study):
             head = ["threat", "first", "second", "second minus first", "p", "p, corrected"]
             rows = [
@@ -35,7 +35,7 @@ def markdown(runs: Sequence[Run]) -> str:
             ]
             parts += ["", f"{pairs[0]['test']}, corrected as Holm does", "", *_md_table(head, rows)]
         command = study.runs[0].environment.get("command")
-        parts += ["", f"`{_md(str(command))}`", ""] if command else [""]
+        parts += ["", f"    {printable(str(command))}", ""] if command else [""]  # indented: code, whatever is in it
     return "\n".join(parts)
 
 

@@ -15,17 +15,23 @@ from vallum.report.study import Study
 
 def figures(study: Study) -> dict[str, Figure]:
     """Every figure of a study, by the name of its file."""
-    found: dict[str, Figure] = {"rates": rates(study)}
-    found |= {f"curve-{_slug(chart.title)}": chart for chart in curves(study)}
-    found |= {f"gain-{_slug(one.title)}": one for one in gains(study)}
-    if (mean := severities(study)) is not None:
-        found["corruptions-mean"] = mean
-    if (energy := energies(study, median_snr(study))) is not None:
-        found["energy"] = energy
-    found |= {f"corruptions-{_slug(grid.title)}": grid for grid in heatmaps(study)}
-    for section in study.sections:
-        if (drawn := figure(section)) is not None:
-            found[f"{section.kind}-{_slug(section.title)}"] = drawn
+    energy, mean = energies(study, median_snr(study)), severities(study)
+    drawn = [(section.kind, figure(section)) for section in study.sections]
+    named: list[tuple[str, Figure]] = [
+        ("rates", rates(study)),
+        *((f"curve-{_slug(chart.title)}", chart) for chart in curves(study)),
+        *((f"gain-{_slug(dots.title)}", dots) for dots in gains(study)),
+        *([("corruptions-mean", mean)] if mean else []),
+        *([("energy", energy)] if energy else []),
+        *((f"corruptions-{_slug(grid.title)}", grid) for grid in heatmaps(study)),
+        *((f"{kind}-{_slug(one.title)}", one) for kind, one in drawn if one is not None),
+    ]
+    found: dict[str, Figure] = {}
+    for name, one in named:
+        place = 1
+        while (unique := name if place == 1 else f"{name}-{place}") in found:  # titles that differ in marks alone
+            place += 1
+        found[unique] = one
     return found
 
 

@@ -37,10 +37,11 @@ def gallery(study: Study, megabytes: float = MEGABYTES) -> dict[str, Any] | None
     originals = {key: picture for (_, _, _, key), picture in kept.items() if picture.original is not None}
     if not originals:
         return None
-    everything, count = sorted(originals), len(originals)
+    everything, count, encoded = sorted(originals), len(originals), dict[bytes, str]()
     while True:
         shown = spread(everything, count)
-        album = _album(study, {at: p for at, p in kept.items() if at[3] in set(shown)}, originals)
+        chosen = set(shown)
+        album = _album(study, {at: p for at, p in kept.items() if at[3] in chosen}, originals, encoded)
         size = sum(map(len, album["pictures"]))
         if size <= megabytes * 1e6 or count == 1:
             return {**album, "kept": len(everything), "shown": len(shown)}
@@ -48,15 +49,20 @@ def gallery(study: Study, megabytes: float = MEGABYTES) -> dict[str, Any] | None
 
 
 def _album(
-    study: Study, kept: dict[tuple[str, str, str, int], Picture], originals: dict[int, Picture]
+    study: Study,
+    kept: dict[tuple[str, str, str, int], Picture],
+    originals: dict[int, Picture],
+    encoded: dict[bytes, str],
 ) -> dict[str, Any]:
-    store = _Store()
+    store = _Store(encoded)
     rows = _rows(study, sorted({key for *_, key in kept}))
     places = [(spec, surface) for spec, surface in dict.fromkeys((at[1], at[2]) for at in rows)]
     several = {spec for spec, _ in places if sum(spec == other for other, _ in places) > 1}
-    images, items = {}, []
+    clean = {(model, key): row for (model, spec, _, key), row in rows.items() if spec == "clean"}
+    images: dict[int, dict[str, Any]] = {}
+    items = []
     for (model, spec, surface, key), row in rows.items():
-        picture, clean = kept.get((model, spec, surface, key)), _clean(rows, model, key)
+        picture = kept.get((model, spec, surface, key))
         if picture is None or key not in originals:
             continue
         if key not in images:
@@ -79,7 +85,7 @@ def _album(
                 "answer": row["prediction"],
                 "accuracy": round(row["accuracy"], 4),
                 "mask": None if picture.answer is None else store.mask(picture.answer),
-                "verdict": _verdict(study, row, clean),
+                "verdict": _verdict(study, row, clean.get((model, key))),
             }
         )
     segments = study.plan.task != "classify"
@@ -112,10 +118,6 @@ def _rows(study: Study, keys: list[int]) -> dict[tuple[str, str, str, int], dict
     return dict(sorted(found.items(), key=lambda one: (one[0][3], order[one[0][1]], study.names.index(one[0][0]))))
 
 
-def _clean(rows: dict[tuple[str, str, str, int], dict[str, Any]], model: str, key: int) -> dict[str, Any] | None:
-    return next((row for (m, spec, _, k), row in rows.items() if (m, spec, k) == (model, "clean", key)), None)
-
-
 def _verdict(study: Study, row: dict[str, Any], clean: dict[str, Any] | None) -> int:
     before, now = (clean or row)["accuracy"], row["accuracy"]
     if study.plan.task == "classify":
@@ -124,23 +126,23 @@ def _verdict(study: Study, row: dict[str, Any], clean: dict[str, Any] | None) ->
 
 
 def _first(study: Study, places: list[tuple[str, str]]) -> int | None:
-    """The attack that leaves least: what one wants to see first."""
-    attacks = [spec for (_, spec) in study.rates if study.kinds.get(spec) == "attack"]
-    if not attacks:
-        return None
-    worst = min(
-        attacks, key=lambda spec: min(study.rates[m, spec].value for m in study.names if (m, spec) in study.rates)
-    )
-    return next((place for place, (spec, _) in enumerate(places) if spec == worst), None)
+    """The attack, and the surface, that leaves least: what one wants to see first."""
+    left = {
+        places.index((one.threat, one.surface)): study.rate(one).value
+        for one in sorted(study.outcomes, key=lambda one: -study.rate(one).value)  # of several models the least
+        if study.kinds.get(one.threat) == "attack" and (one.threat, one.surface) in places
+    }
+    return min(left, key=lambda place: left[place], default=None)
 
 
 class _Store:
     """Encoded pictures, each kept once."""
 
-    def __init__(self) -> None:
+    def __init__(self, encoded: dict[bytes, str]) -> None:
         self.pictures: list[str] = []
         self.format = "webp"  # of what browsers read, the smallest
-        self._known: dict[bytes, int] = {}
+        self._places: dict[bytes, int] = {}
+        self._encoded = encoded
 
     def image(self, values: np.ndarray) -> int:
         """(H, W, channels) in 0 .. 255."""
@@ -159,13 +161,15 @@ class _Store:
 
     def _add(self, picture: Image.Image, *, exact: bool = False) -> int:
         content = picture.tobytes()
-        if content not in self._known:
+        if content not in self._encoded:
             held = io.BytesIO()
             lossless = exact or max(picture.size) <= EXACT
             picture.save(held, self.format, lossless=lossless, quality=50 if lossless else 85, method=2)
-            self._known[content] = len(self.pictures)
-            self.pictures.append(base64.b64encode(held.getvalue()).decode())
-        return self._known[content]
+            self._encoded[content] = base64.b64encode(held.getvalue()).decode()
+        if content not in self._places:
+            self._places[content] = len(self.pictures)
+            self.pictures.append(self._encoded[content])
+        return self._places[content]
 
 
 def _smaller(picture: Image.Image, how: Image.Resampling) -> Image.Image:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from vallum.evaluation.statistics import Interval
-from vallum.evaluation.summary import WORST, Outcome, worst
+from vallum.evaluation.summary import UNION, WORST, Outcome, worst
 from vallum.report.study import Study
+from vallum.report.surfaces import surfaces
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,29 @@ def sentences(study: Study) -> list[str]:
                 f" An attacker who does not know of the defence leaves {rate(one.ignorant)}: "
                 "that is not a measure of its robustness."
             )
-    return said + [compared(pair) for pair in deciding(study)]
+    return said + masked(study) + [compared(pair) for pair in deciding(study)]
+
+
+def masked(study: Study) -> list[str]:
+    """For each defence that an attacker who ignores it hurts clearly more than one who knows it: his attack fails."""
+    found = []
+    for name in study.names:
+        gaps = []
+        for one in surfaces(study):
+            knowing = [at for surface, knows, at in one.surfaces if knows and surface != UNION]
+            unaware = [at for _, knows, at in one.surfaces if not knows]
+            if one.model == name and knowing and unaware:
+                best, other = (min(those, key=lambda at: at.value) for those in (knowing, unaware))
+                if best.low > other.high:  # and not by chance
+                    gaps.append((best.value - other.value, one.threat, rate(best), rate(other)))
+        if gaps:
+            _, threat, best_left, other_left = max(gaps)
+            found.append(
+                f"{name}: under {threat} the attacker who knows of the defence leaves {best_left}, the one who ignores "
+                f"it {other_left}. An attack that knows more and finds less does not work (its gradients may be "
+                "masked): the true worst case may be lower than any number here."
+            )
+    return found
 
 
 def deciding(study: Study) -> list[dict[str, Any]]:

@@ -22,11 +22,13 @@ from vallum.evaluation.summary import WORST, ignorant
 from vallum.report import tables
 from vallum.report.curves import curves, energies, median_snr, severities
 from vallum.report.figure import Chart, said
+from vallum.report.figures import gains
 from vallum.report.gallery import MEGABYTES, gallery
 from vallum.report.headline import headlines, sentences
 from vallum.report.heatmap import heatmaps
 from vallum.report.kinds import figure, slider, universal
 from vallum.report.study import Study, studies
+from vallum.report.surfaces import surfaces
 from vallum.report.svg import draw, swatch
 from vallum.report.svg_parts import short
 
@@ -96,7 +98,7 @@ def _shown(study: Study, megabytes: float) -> dict[str, Any]:
         "sentences": sentences(study),
         "rows": main,
         "many": many,
-        "surfaces": tables.surfaces(study),
+        "surfaces": surfaces(study),
         "ignorant": [
             {"model": one.model, "threat": one.threat, "ignorant": study.rate(one), "union": study.rate(union)}
             for one, union in ignorant(study.models, study.kinds, study.outcomes)
@@ -106,6 +108,7 @@ def _shown(study: Study, megabytes: float) -> dict[str, Any]:
         "heatmaps": heatmaps(study),
         "gallery": gallery(study, megabytes),
         "compared": tables.compared(study),
+        "gains": [dots for dots in gains(study)[:3] if len(dots.rows) <= 30],
         "extras": [_extra(section) for section in study.sections],
         "costs": tables.costs(study),
         "unfinished": sum(run.unfinished for run in study.runs),

@@ -34,7 +34,7 @@ class Scale:
             low, high = low / 1.15, high * 1.15
         elif not (low == 0 and high == 1):
             low, high = (low if low == 0 else low - air), high + air
-        few = tuple(sorted(set(values))) if len(set(values)) <= 8 else ()
+        few = tuple(sorted(set(values))) if len(set(values)) <= 8 and all(map(_chosen, values)) else ()
         return cls(low, high, kind, start, end, few)
 
     def __call__(self, value: float) -> float:
@@ -49,7 +49,7 @@ class Scale:
         if self.given and self.given != (0.0, 1.0):
             kept: list[float] = []
             for value in reversed(self.given):  # from the strongest: weak ones crowd near nothing
-                if all(abs(self(value) - self(other)) >= 36 for other in kept):
+                if all(abs(self(value) - self(other)) >= 42 for other in kept):
                     kept.append(value)
             return sorted(kept)
         if self.kind == "log":
@@ -60,6 +60,11 @@ class Scale:
         step = next(step * m for m in (0.5, 1, 2, 5, 10) if (self.high - self.low) / (step * m) <= 6)
         first = math.ceil(self.low / step - 1e-9)
         return [round(place * step, 10) for place in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def _chosen(value: float) -> bool:
+    """Whether somebody wrote this number, as 0.05 or 8/255, or it was measured."""
+    return round(value, 3) == value or math.isclose(round(255 * value) / 255, value)
 
 
 def shade(share: float) -> tuple[str, str]:

@@ -16,7 +16,7 @@ ALONE = (
     "--paper:#14181c}}%s</style>"
 )
 STYLE = (
-    "text{fill:var(--ink)}.s{fill:var(--soft)}.g{stroke:var(--line)}.h{stroke:var(--paper);stroke-width:1.5}"
+    "text{fill:var(--ink)}.s{fill:var(--soft)}.g{stroke:var(--line)}.zero{stroke:var(--soft)}.h{stroke:var(--paper);stroke-width:1.5}"
     ".l{fill:none;stroke-width:2}.e{stroke-width:1.5}.b{opacity:.15}"
 )
 

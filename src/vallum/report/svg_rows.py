@@ -8,7 +8,7 @@ from vallum.report.scale import Scale, shade
 from vallum.report.svg_parts import colour, element, marker, safe, text
 
 ROW, CELL = 24, 54
-LETTER = 6.6  # about the width of one, in twelve pixels
+LETTER = 7.2  # about the width of one, in twelve pixels
 
 
 def grid(figure: Grid, legend: bool) -> str:
@@ -51,7 +51,8 @@ def dots(figure: Dots, legend: bool) -> str:
     bottom = top + high * len(figure.rows)
     parts = []
     for value in across.ticks():
-        parts.append(f'<path class="g" d="M{across(value):.1f} {top - 6}V{bottom}"/>')
+        kind = "s zero" if value == 0 and figure.ends[0] < 0 else "g"
+        parts.append(f'<path class="{kind}" d="M{across(value):.1f} {top - 6}V{bottom}"/>')
         parts.append(text(across(value), top - 10, f"{100 * value:.0f}", "middle", "", "s"))
     for place, name in enumerate(figure.rows):
         parts.append(text(left - 10, top + high * (place + 0.5) + 4, name, "end"))

@@ -38,27 +38,6 @@ def split(rows: list[Row]) -> tuple[list[Row], list[Row]]:
     return (rows, []) if len(many) <= MANY else ([row for row in rows if row.kind != "corruption"], many)
 
 
-@dataclass(frozen=True)
-class Through:
-    """What is left of a defended model under one attack, through each of its surfaces."""
-
-    model: str
-    threat: str
-    surfaces: tuple[tuple[str, bool, Interval], ...]  # name, whether its attacker knows of the defence, rate
-
-
-def surfaces(study: Study) -> list[Through]:
-    """A breakdown of each union."""
-    found = []
-    for model in study.models:
-        for spec in study.kinds:
-            mine = [one for one in study.outcomes if (one.model, one.threat) == (model.name, spec)]
-            if any(one.surface == UNION for one in mine):
-                shown = [(one.surface, one.surface not in model.ignorant, study.rate(one)) for one in mine]
-                found.append(Through(model.name, spec, tuple(shown)))
-    return found
-
-
 def costs(study: Study) -> list[dict[str, Any]]:
     """Passes and time of each model, threat and surface."""
     return [

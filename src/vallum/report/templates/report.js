@@ -10,6 +10,7 @@ function gallery(root) {
   const data = JSON.parse(root.querySelector("script").textContent);
   const SIZE = 12;
   const segments = data.task !== "classify";
+  const tones = segments ? ["good", "doubt", "bad"] : ["good", "bad", "doubt", "doubt"];
   const chosen = {};
   let page = 0;
 
@@ -90,7 +91,7 @@ function gallery(root) {
   };
   const words = (item) => [
     make("p", {}, make("b", { textContent: data.models[item.model] }), ` under ${data.threats[item.threat]}`),
-    make("p", {}, make("span", { className: `tag v${item.verdict}`, textContent: data.verdicts[item.verdict] }), ` ${says(item)}`),
+    make("p", {}, make("span", { className: `tag ${tones[item.verdict]}`, textContent: data.verdicts[item.verdict] }), ` ${says(item)}`),
   ];
   const dialog = make("dialog");
   root.append(dialog);
