@@ -36,7 +36,7 @@ from vallum.threats.sensor import PoissonGaussian
 from vallum.threats.sigma_zero import SigmaZero
 from vallum.threats.square import Square
 from vallum.threats.strong import Strong
-from vallum.threats.universal import Found, Pattern, Perturbation, Universal, UniversalDeepFool
+from vallum.threats.universal import Found, Pattern, Perturbation, Universal, UniversalDeepFool, UniversalPatch
 
 __all__ = [
     "APGD",
@@ -66,6 +66,7 @@ __all__ = [
     "Uniform",
     "Universal",
     "UniversalDeepFool",
+    "UniversalPatch",
     "realised_rms",
     "realised_snr",
     "threat",
