@@ -81,5 +81,5 @@ class Found:
         if "keys" in tensors:
             folds = dict(zip(tensors["keys"].tolist(), tensors["folds"].tolist(), strict=True))
         said = json.loads(facts["facts"])
-        where = {"place": facts["place"], "seed": int(facts["seed"])}
+        where = {"place": facts.get("place", ""), "seed": int(facts.get("seed", 0))}
         return cls(tensors["deltas"], facts["norm"], float(facts["eps"]), said, folds, **where)
