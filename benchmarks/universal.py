@@ -80,10 +80,10 @@ def sides(eps: float) -> Iterator[tuple[str, Callable[[], Fit]]]:
     for form in ("chessboard", "low_frequency"):
         yield f"pattern {form}", lambda form=form: pattern(form, eps)
     yield "vallum universal:steps=24", lambda: ours(f"universal:eps={eps!r},steps=24,targets=1")
-    yield "vallum universal", lambda: ours(f"universal:eps={eps!r}")
+    yield "vallum universal:steps=96", lambda: ours(f"universal:eps={eps!r},steps=96,targets=1")
     yield "vallum universal_deepfool, 1 round", lambda: ours(f"universal_deepfool:eps={eps!r},rounds=1")
     yield "plain loop, 10 epochs", lambda: plain_loop(eps, 10)
-    yield "ART, fgsm, 5 rounds", lambda: art(eps, "fgsm", 5)
+    yield "ART, fgsm, 3 rounds", lambda: art(eps, "fgsm", 3)
     yield "ART, pgd, 1 round", lambda: art(eps, "pgd", 1)
     yield "ART, deepfool, 1 round", lambda: art(eps, "deepfool", 1)
 

@@ -78,7 +78,7 @@ def test_two_folds_each_meet_the_other(tmp_path: Path) -> None:
     (found,) = run.perturbations
     loaded = Found.load(found["path"])
     assert loaded.deltas.shape == (2, 3, 8, 8)
-    moved = loaded.add_to(data[0], range(24), 16 / 255)
+    moved = loaded.on(data[0], range(24))
     assert [row[0] for row in rows(run, "correct")][24:] == (net(moved).argmax(1) == data[1]).tolist()
     assert {path.name for path in (tmp_path / "fitted").glob("*.png")} == {
         f"{Path(found['path']).stem}.{fold}.png" for fold in (0, 1)

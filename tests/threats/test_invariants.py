@@ -114,6 +114,7 @@ EXAMPLES = {
 # What is fitted is fitted first, quickly, to the classifier below; a saved perturbation is one that was.
 FITTED = {
     "universal": ["universal:eps=16/255,steps=2,images=8,targets=1", "universal:eps=0.6,norm=2,steps=2,tile=8"],
+    "universal_patch": ["universal_patch:share=0.1,steps=2,images=8,targets=1"],
     "universal_deepfool": ["universal_deepfool:eps=16/255,images=8,rounds=1"],
 }
 EXAMPLES |= FITTED | {

@@ -16,11 +16,11 @@ from vallum.data import Data, load_data
 from vallum.errors import UserError
 from vallum.images import IGNORE, Task
 from vallum.models import Wrapped
-from vallum.threats import Found, Pattern, Perturbation, Universal, UniversalDeepFool, threat
+from vallum.threats import Found, Pattern, Perturbation, Universal, UniversalDeepFool, UniversalPatch, threat
 from vallum.threats.universal.ascent import Counter
 from vallum.threats.universal.deepfool import deepfool
-from vallum.threats.universal.found import repeated
 from vallum.threats.universal.goals import filled, hide, nearness, scene, towards
+from vallum.threats.universal.laying import Paste, repeated
 from vallum.threats.universal.patterns import FORMS, draw
 from vallum.threats.universal.pool import Pool
 from vallum.threats.universal.portrait import picture, portrait, save_picture, spectrum, variation
@@ -245,13 +245,13 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         Found.load(tmp_path / "other")
     grey = Found(torch.zeros(1, 1, 4, 4), "inf", 0.1)
     with pytest.raises(UserError, match="1 channels: the images 3"):
-        grey.add_to(torch.rand(1, 3, 4, 4), None, 0.1)
+        grey.on(torch.rand(1, 3, 4, 4), None, 0.1)
 
 
 def test_an_image_meets_what_was_fitted_on_others() -> None:
     deltas = torch.stack([torch.full((3, 4, 4), 0.1), torch.full((3, 4, 4), -0.1)])
     found = Found(deltas, "inf", 0.1, folds={7: 1, 8: 0})
-    moved = found.add_to(torch.full((3, 3, 4, 4), 0.5), [7, 8, 9], 0.1)
+    moved = found.on(torch.full((3, 3, 4, 4), 0.5), [7, 8, 9], 0.1)
     assert moved[:, 0, 0, 0].tolist() == pytest.approx([0.4, 0.6, 0.6])
 
 
@@ -319,6 +319,58 @@ def test_a_class_that_all_shall_be_taken_for() -> None:
     assert float((model(fitted(model, images, images)).argmax(1) == 1).float().mean()) > 0.9
 
 
+@pytest.mark.parametrize("place", ["anywhere", "centre", "corner"])
+def test_a_patch_lies_where_it_should_and_touches_nothing_else(place: Any) -> None:
+    images = torch.rand(40, 3, 9, 7, generator=torch.Generator().manual_seed(0)) * 0.9
+    patch = torch.full((1, 3, 3, 2), 0.5)
+    patch[:, :, 0] = 0.4  # its upper row a little darker
+    moved = Paste(place, 1)(images, patch, range(40), "met")
+    there = (moved != images).any(1)
+    assert bool((there.flatten(1).sum(1) == 6).all())
+    corners = set()
+    for row in range(40):
+        down, right = (int(place[0]) for place in torch.where(there[row]))
+        corners.add((down, right))
+        assert torch.allclose(moved[row, :, down : down + 3, right : right + 2], patch[0] + 0.5)
+    assert {"centre": {(3, 2)}, "corner": {(6, 5)}}.get(place, corners) == corners
+    assert place != "anywhere" or len(corners) > 20
+    rows = [7, 3]
+    assert torch.equal(Paste(place, 1)(images[rows], patch, rows, "met"), moved[rows])
+    leaf = patch.clone().requires_grad_()
+    Paste(place, 1)(images, leaf * 0.9, range(40), "met").sum().backward()
+    assert leaf.grad is not None
+    assert torch.allclose(leaf.grad, torch.full_like(leaf, 0.9 * 40))
+    with pytest.raises(UserError, match="the images have 9x7"):
+        Paste(place, 1)(images, torch.zeros(1, 3, 10, 2), range(40), "met")
+
+
+def test_a_patch_shows_what_a_colour_counter_is_most_moved_by(tmp_path: Path) -> None:
+    """Red counts for one class, green for the other: the best patch is all green, wherever it lies."""
+
+    class Colours(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return 30 * images.mean((2, 3))[:, :2]
+
+    images = torch.full((40, 3, 8, 8), 0.5)
+    images[:, 0] += torch.linspace(0.01, 0.1, 40).view(-1, 1, 1)
+    data = load_data((images, torch.zeros(40).long()), classes=["red", "green"])
+    fitted = UniversalPatch(share=0.25, steps=8, batch_size=10).fit(Colours(), data)
+    assert fitted.found is not None
+    assert fitted.found.deltas.shape == (1, 3, 4, 4)
+    assert fitted.found.deltas[0, 0].max() < -0.4
+    assert fitted.found.deltas[0, 1].min() > 0.4
+    assert fitted.found.facts["missed"] < fitted.found.facts["missed by patterns"]
+    batch = data.batch(range(9))
+    again = Perturbation(str(fitted.found.save(tmp_path / "patch.safetensors")))
+    assert again.budget is None
+    assert torch.equal(
+        again(Colours(), batch.images, batch.labels, [5] * 9), fitted(Colours(), batch.images, batch.labels, [5] * 9)
+    )
+    aimed = UniversalPatch(share=0.25, steps=4, batch_size=10, target="green").fit(Colours(), data)
+    assert aimed.found is not None
+    assert aimed.found.facts["goal"] == "towards 1"
+
+
 def test_goals_by_hand() -> None:
     sure = torch.tensor([[9.0, 0.0], [0.0, 9.0]])
     values = nearness(sure.requires_grad_(), torch.tensor([0, 0]))
@@ -344,11 +396,11 @@ def test_portraits_tell_coarse_from_fine(tmp_path: Path) -> None:
     assert spectrum(fine)[-1] == pytest.approx(1.0)
     assert variation(coarse) == 0.0
     assert variation(fine) == pytest.approx(0.2)
-    data = pictures(30, 16)
-    said = portrait(fine, Exact(), data.batch(range(30)))
+    batch = pictures(30, 16).batch(range(30))
+    said = portrait(fine, Exact(), batch, (batch.images + fine).clamp(0, 1))
     assert said["amplification"] == 5.0
     assert said["coarse"] == pytest.approx(0.0, abs=1e-6)
-    answers = Exact()((data.batch(range(30)).images + fine).clamp(0, 1)).argmax(1)
+    answers = Exact()((batch.images + fine).clamp(0, 1)).argmax(1)
     assert said["dominant after"] == pytest.approx(float(torch.bincount(answers).max()) / 30)
     from PIL import Image
 
@@ -366,6 +418,8 @@ def test_portraits_tell_coarse_from_fine(tmp_path: Path) -> None:
         ("universal:images=1", "at least 2"),
         ("universal:tile=0", "a side in pixels"),
         ("universal:target=a,hide=b", "three aims"),
+        ("universal_patch:share=2", "share=2"),
+        ("universal_patch:place=left", "one of anywhere"),
         ("pattern:form=zigzag", "one of chessboard"),
         ("perturbation:x,eps=3", "write eps=3/255"),
     ],

@@ -71,11 +71,10 @@ def fit(threat: Fitted, model: Model, where: Source, names: dict[str, str], path
         delta, facts = threat.search(model, pool)
         deltas.append(delta.detach().float().cpu())
         shown = pool.batch(pool.select[:SHOWN])
-        said.append({**facts, **portrait(delta, model, shown)})
+        moved = threat.pack(deltas[-1][None], {}, {}).on(shown.images, shown.keys)
+        said.append({**facts, **portrait(delta, model, shown, moved)})
     seconds = round(time.perf_counter() - began, 3)
-    found = Found(
-        torch.stack(deltas), threat.norm, float(threat.eps), {**names, "seconds": seconds, "folds": said}, where.of
-    )
+    found = threat.pack(torch.stack(deltas), {**names, "seconds": seconds, "folds": said}, where.of)
     for number, delta in enumerate(deltas):
         save_picture(delta, path.with_name(f"{path.stem}{f'.{number}' if len(deltas) > 1 else ''}.png"))
     found.save(path)

@@ -53,7 +53,7 @@ from vallum.threats.spsa import SPSA
 from vallum.threats.square import Square
 from vallum.threats.strong import Strong
 from vallum.threats.transfer import Transfer
-from vallum.threats.universal import Found, Pattern, Perturbation, Universal, UniversalDeepFool
+from vallum.threats.universal import Found, Pattern, Perturbation, Universal, UniversalDeepFool, UniversalPatch
 from vallum.threats.warp import Warp
 
 __all__ = [
@@ -91,6 +91,7 @@ __all__ = [
     "Uniform",
     "Universal",
     "UniversalDeepFool",
+    "UniversalPatch",
     "Warp",
     "realised_rms",
     "realised_snr",

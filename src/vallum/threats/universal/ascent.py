@@ -15,8 +15,8 @@ from torch import Tensor
 
 from vallum.images import Draws
 from vallum.threats.norms import Norm
-from vallum.threats.universal.found import repeated
 from vallum.threats.universal.goals import Goal
+from vallum.threats.universal.laying import Lay, add
 from vallum.threats.universal.pool import Pool
 
 FIRST, LAST = 0.25, 0.005  # steps, as shares of the radius
@@ -50,8 +50,8 @@ class Counter:
 class Seen:
     """A model, and what it says of images that are not perturbed, where a goal asks for that."""
 
-    def __init__(self, model: Callable[[Tensor], Tensor], spent: Counter) -> None:
-        self.model, self.spent = model, spent
+    def __init__(self, model: Callable[[Tensor], Tensor], spent: Counter, lay: Lay = add) -> None:
+        self.model, self.spent, self.lay = model, spent, lay
         self.clean: dict[int, Tensor] = {}
 
     def answers(self, images: Tensor, keys: Tensor) -> Tensor:
@@ -79,8 +79,9 @@ def ascend(
         for part in torch.arange(len(batch), device=delta.device).chunk(parts):
             leaf = inner.clone().requires_grad_()
             images, labels = batch.images[part], batch.labels[part]
-            logits = seen.model((images + repeated(leaf, *images.shape[-2:])).clamp(0, 1))
-            clean = seen.answers(images, batch.keys[part.cpu()]) if goal.needs_clean else labels
+            keys = batch.keys[part.cpu()]
+            logits = seen.model(seen.lay(images, leaf, keys, f"step {step}"))
+            clean = seen.answers(images, keys) if goal.needs_clean else labels
             (gradient,) = torch.autograd.grad(goal.raised(logits, labels, clean).sum(), leaf)
             seen.spent.forwards += len(part)
             seen.spent.backwards += len(part)

@@ -21,7 +21,7 @@ from vallum.threats.universal.found import Found
 from vallum.threats.universal.pool import Pool
 
 
-class _Fitting(Bounded):
+class _Fitting(Threat):
     """What every fitted threat lets its user choose; here the types alone, so that each orders its own fields."""
 
     data: str | None  # what to fit on, where it is not the evaluated data
@@ -38,6 +38,7 @@ class Fitted(_Fitting):
     found: Found | None = field(
         default=None, kw_only=True, repr=False, compare=False, metadata={"hidden": True, "help": "by the search"}
     )
+    kind = "attack"
     fits: ClassVar[bool] = True
 
     def search(self, model: Any, pool: Pool) -> tuple[Tensor, dict[str, Any]]:
@@ -55,7 +56,11 @@ class Fitted(_Fitting):
         chosen = list(range(len(images)) if indices is None else indices)
         pool = Pool(images, chosen, self.images, self.seed, getattr(model, "device", torch.device("cpu")))
         delta, facts = self.search(model, pool)
-        return replace(self, found=Found(delta[None].detach().cpu(), self.norm, float(self.eps), facts))
+        return replace(self, found=self.pack(delta[None].detach().cpu(), facts, {}))
+
+    def pack(self, deltas: Tensor, facts: dict[str, Any], folds: dict[int, int]) -> Found:
+        """What was found, (F, C, h, w), with all that is needed to use it."""
+        raise NotImplementedError
 
     def __call__(
         self, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
@@ -66,7 +71,14 @@ class Fitted(_Fitting):
                 "`evaluate` does that",
                 "in Python: threat.fit(model, data) gives one that is ready",
             )
-        return self.found.add_to(images, keys, float(self.eps))
+        return self.found.on(images, keys)
+
+
+class Added(Fitted, Bounded):
+    """One that is added to all of the image, inside a ball."""
+
+    def pack(self, deltas: Tensor, facts: dict[str, Any], folds: dict[int, int]) -> Found:
+        return Found(deltas, self.norm, float(self.eps), facts, folds)
 
 
 @THREATS.register("perturbation")
@@ -96,8 +108,8 @@ class Perturbation(Threat):
         return _loaded(self.path, file.stat().st_mtime_ns)
 
     @property
-    def budget(self) -> Budget:
-        return Budget(norm_named(self.found.norm), self._radius)
+    def budget(self) -> Budget | None:
+        return None if self.found.place else Budget(norm_named(self.found.norm), self._radius)
 
     @property
     def fingerprint(self) -> str:
@@ -113,7 +125,7 @@ class Perturbation(Threat):
         found = self.found
         if len(found.deltas) > 1:  # of two folds, made for another model: the first is as good as the other
             found = replace(found, deltas=found.deltas[:1], folds={})
-        return found.add_to(images, keys, self._radius)
+        return found.on(images, keys, self._radius)
 
 
 @lru_cache(maxsize=16)

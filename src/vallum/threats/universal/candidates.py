@@ -10,7 +10,6 @@ from torch import Tensor
 
 from vallum.images import Draws
 from vallum.threats.universal.ascent import Ball, Seen, ascend
-from vallum.threats.universal.found import repeated
 from vallum.threats.universal.goals import Goal
 from vallum.threats.universal.pool import Pool
 
@@ -58,7 +57,7 @@ def missed(seen: Seen, pool: Pool, delta: Tensor, goal: Goal, batch_size: int) -
             continue
         clean = seen.answers(batch.images, batch.keys) if goal.needs_clean else batch.labels
         with torch.no_grad():
-            moved = (batch.images + repeated(delta, *batch.images.shape[-2:])).clamp(0, 1)
+            moved = seen.lay(batch.images, delta, batch.keys, "choosing") if delta.numel() else batch.images
             answers = seen.model(moved).argmax(1)
         seen.spent.forwards += len(batch)
         total += float(goal.failure(answers, batch.labels, clean).sum())

@@ -19,7 +19,7 @@ from vallum.threats.base import THREATS
 from vallum.threats.norms import norm_named
 from vallum.threats.search import frozen
 from vallum.threats.universal.ascent import Ball, Counter
-from vallum.threats.universal.base import Fitted
+from vallum.threats.universal.base import Added
 from vallum.threats.universal.pool import Pool
 
 OVERSHOOT, RIVALS, INNER = 0.02, 10, 10
@@ -27,7 +27,7 @@ OVERSHOOT, RIVALS, INNER = 0.02, 10, 10
 
 @THREATS.register("universal_deepfool")
 @dataclass(frozen=True)
-class UniversalDeepFool(Fitted):
+class UniversalDeepFool(Added):
     """The DeepFool-based universal perturbation: slower and weaker than `universal`, and often cited.
 
     >>> UniversalDeepFool(eps=8 / 255).spec

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,6 +16,7 @@ from torch import Tensor
 from vallum.disk import write_whole
 from vallum.errors import UserError
 from vallum.threats.norms import norm_named
+from vallum.threats.universal.laying import Paste, Place, add, repeated
 
 FORMAT = "vallum universal perturbation"
 
@@ -24,7 +25,8 @@ FORMAT = "vallum universal perturbation"
 class Found:
     """One perturbation, or one for each fold of the images: what an image meets was fitted on others.
 
-    `facts` say how it was found. A perturbation smaller than the images is repeated, as a tile.
+    `facts` say how it was found. What is added and smaller than the images is repeated, as a tile; a patch lies where
+    `place` says, and `deltas` are its difference to middle grey.
     """
 
     deltas: Tensor  # (F, C, h, w)
@@ -32,25 +34,30 @@ class Found:
     eps: float
     facts: dict[str, Any] = field(default_factory=dict)
     folds: Mapping[int, int] = field(default_factory=dict)  # by the image's key; 0 where it is not named
+    place: str = ""  # of a patch; empty for what is added to all of the image
+    seed: int = 0  # of the places
 
-    def add_to(self, images: Tensor, keys: Sequence[int] | Tensor | None, eps: float) -> Tensor:
-        """The images with it, brought to the radius `eps` if it was found for another, and clipped to [0, 1]."""
+    def on(self, images: Tensor, keys: Sequence[int] | Tensor | None, eps: float | None = None) -> Tensor:
+        """The images with it; what is added is brought to the radius `eps` first, if it was found for another."""
+        images, named = images.detach(), range(len(images)) if keys is None else keys
         if len(images) and images.shape[1] != self.deltas.shape[1]:
             raise UserError(f"the perturbation has {self.deltas.shape[1]} channels", f"the images {images.shape[1]}")
-        scaled = self.deltas.to(images.device, images.dtype) * (eps / self.eps if eps != self.eps else 1.0)
-        whole = repeated(scaled, *images.shape[-2:])
-        ones, radii = torch.ones_like(whole), torch.full_like(whole[:, 0, 0, 0], eps)
+        deltas = self.deltas.to(images.device, images.dtype)
+        if len(deltas) > 1:
+            deltas = deltas[torch.tensor([self.folds.get(int(key), 0) for key in named], dtype=torch.long)]
+        if self.place:
+            return Paste(cast(Place, self.place), self.seed)(images, deltas, named, "met")
+        radius = self.eps if eps is None else eps
+        whole = repeated(deltas * (radius / self.eps) if radius != self.eps else deltas, *images.shape[-2:])
+        ones, radii = torch.ones_like(whole), torch.full_like(whole[:, 0, 0, 0], radius)
         exact = norm_named(self.norm).project(whole, radii, -ones, ones)  # in the images' own precision
-        if len(exact) == 1:
-            which = torch.zeros(len(images), dtype=torch.long)
-        else:
-            which = torch.tensor([self.folds.get(int(k), 0) for k in (range(len(images)) if keys is None else keys)])
-        return (images.detach() + exact[which.to(images.device)]).clamp(0, 1)
+        return add(images, exact, named, "met")
 
     def save(self, path: str | Path) -> Path:
         """Write it as safetensors; `perturbation:PATH` is the threat that uses it again."""
         path = Path(path)
         known = {"format": FORMAT, "norm": self.norm, "eps": repr(self.eps), "facts": json.dumps(self.facts)}
+        known |= {"place": self.place, "seed": str(self.seed)}
         tensors = {"deltas": self.deltas.cpu().contiguous()}
         if self.folds:
             tensors["keys"] = torch.tensor(list(self.folds), dtype=torch.int64)
@@ -73,18 +80,6 @@ class Found:
         folds: dict[int, int] = {}
         if "keys" in tensors:
             folds = dict(zip(tensors["keys"].tolist(), tensors["folds"].tolist(), strict=True))
-        return cls(tensors["deltas"], facts["norm"], float(facts["eps"]), json.loads(facts["facts"]), folds)
-
-
-def repeated(tiles: Tensor, height: int, width: int) -> Tensor:
-    """(F, C, h, w) laid side by side until they cover height and width.
-
-    >>> repeated(torch.arange(4.0).view(1, 1, 2, 2), 2, 3)[0, 0].tolist()
-    [[0.0, 1.0, 0.0], [2.0, 3.0, 2.0]]
-    """
-    down, right = -(-height // tiles.shape[-2]), -(-width // tiles.shape[-1])
-    return (
-        tiles
-        if (down, right) == (1, 1) and tiles.shape[-2:] == (height, width)
-        else tiles.repeat(1, 1, down, right)[..., :height, :width]
-    )
+        said = json.loads(facts["facts"])
+        where = {"place": facts.get("place", ""), "seed": int(facts.get("seed", 0))}
+        return cls(tensors["deltas"], facts["norm"], float(facts["eps"]), said, folds, **where)

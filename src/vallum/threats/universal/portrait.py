@@ -13,23 +13,21 @@ from torch import Tensor
 
 from vallum.disk import write_whole
 from vallum.images import IGNORE, Batch
-from vallum.threats.universal.found import repeated
 
 BINS = 8  # of the spectrum, from coarse to fine
 
 
-def portrait(delta: Tensor, model: Any, batch: Batch) -> dict[str, Any]:
-    """Numbers for one perturbation, (C, h, w), and what the model answers on a batch of images that it is added to.
+def portrait(delta: Tensor, model: Any, batch: Batch, moved: Tensor) -> dict[str, Any]:
+    """Numbers for one perturbation, (C, h, w), and what the model answers on images once they are `moved` by it.
 
     `amplification` is by how much its picture is brighter than it is; `spectrum` the shares of its energy from coarse
     to fine, `coarse` that below a quarter of the finest; `variation` the mean difference of neighbouring pixels, as a
     share of the largest value; `dominant` the class answered most often, with its share before and after; `answers` the
     share of all answers that each class has, under it.
     """
-    whole = repeated(delta[None], *batch.images.shape[-2:]).to(batch.images)
     with torch.no_grad():
         before = model(batch.images).argmax(1)
-        after = model((batch.images + whole).clamp(0, 1)).argmax(1)
+        after = model(moved).argmax(1)
     if batch.labels.ndim > 1:
         before, after = (answers[batch.labels != IGNORE] for answers in (before, after))
     (dominant, count), *_ = Counter(after.flatten().tolist()).most_common(1) or [(0, 0)]

@@ -22,9 +22,9 @@ from vallum.threats.base import THREATS
 from vallum.threats.norms import norm_named
 from vallum.threats.search import frozen
 from vallum.threats.universal.ascent import Ball, Counter, Seen
-from vallum.threats.universal.base import Fitted
+from vallum.threats.universal.base import Added
 from vallum.threats.universal.candidates import ROUNDS, Way, compete, missed
-from vallum.threats.universal.found import Found, repeated
+from vallum.threats.universal.found import Found
 from vallum.threats.universal.goals import Goal, accuracy_left, away, class_number, hide, scene, towards
 from vallum.threats.universal.patterns import FORMS, draw
 from vallum.threats.universal.pool import Pool
@@ -34,7 +34,7 @@ PARTS = 8  # of a batch, where gradients are aggregated
 
 @THREATS.register("universal")
 @dataclass(frozen=True)
-class Universal(Fitted):
+class Universal(Added):
     """One perturbation for all images, fitted on images that are not evaluated.
 
     >>> Universal(eps=8 / 255).spec
@@ -92,23 +92,10 @@ class Universal(Fitted):
             ways = list(self._ways(goals, like, ball, draws))
             clean = missed(seen, pool, torch.zeros_like(like), judged, self.batch_size)
             if judged.failure is accuracy_left and not segments and self.targets:
-                ways += self._towards_frequent(seen, pool, ways, like)
+                answers = frequent_answers(seen, pool, ways, self.targets, self.batch_size)
+                ways += [Way(f"towards {k} from nothing", towards(k), torch.zeros_like(like)) for k in answers]
             ranked = compete(seen, pool, ways, judged, ball, self.steps, self.batch_size, draws)
-        learnt = [way for way in ranked if way.climbs]
-        fixed = min((way.failure for way in ranked if not way.climbs), default=None)
-        facts = {
-            "goal": judged.name,
-            "images": len(pool.fit),
-            "chosen on": len(pool.select),
-            "missed without": clean,
-            "missed": ranked[0].failure,
-            "missed by patterns": fixed,
-            "way": ranked[0].name,
-            "ways": [{"way": way.name, "missed": way.failure} for way in learnt],
-            "forwards": spent.forwards,
-            "backwards": spent.backwards,
-        }
-        return ranked[0].delta[0], facts
+        return ranked[0].delta[0], told(ranked, judged, pool, clean, spent)
 
     def _goals(self, model: Any, pool: Pool, segments: bool) -> tuple[list[Goal], Goal]:
         """What the ways raise, and what they are judged by."""
@@ -150,17 +137,31 @@ class Universal(Fitted):
             signs = draw(form, shape, 2, self.seed).to(like)[None]
             yield Way(form, goals[0], ball.step(nothing, signs, 1.0), climbs=False)
 
-    def _towards_frequent(self, seen: Seen, pool: Pool, ways: list[Way], like: Tensor) -> list[Way]:
-        """Ways towards the classes that wrong answers are most often, under whatever is at hand."""
-        votes: dict[int, int] = {}
-        for way in ways:
-            batch = pool.batch(pool.select[: self.batch_size])
-            with torch.no_grad():
-                answers = seen.model((batch.images + repeated(way.delta, *batch.images.shape[-2:])).clamp(0, 1)).argmax(
-                    1
-                )
-            seen.spent.forwards += len(batch)
-            for answer in answers[answers != batch.labels].tolist():
-                votes[answer] = votes.get(answer, 0) + 1
-        frequent = sorted(votes, key=lambda answer: (-votes[answer], answer))[: self.targets]
-        return [Way(f"towards {k} from nothing", towards(k), torch.zeros_like(like)) for k in frequent]
+
+def frequent_answers(seen: Seen, pool: Pool, ways: list[Way], count: int, batch_size: int) -> list[int]:
+    """The classes that wrong answers are most often, under whatever is at hand."""
+    votes: dict[int, int] = {}
+    batch = pool.batch(pool.select[:batch_size])
+    for way in ways:
+        with torch.no_grad():
+            answers = seen.model(seen.lay(batch.images, way.delta, batch.keys, "choosing")).argmax(1)
+        seen.spent.forwards += len(batch)
+        for answer in answers[answers != batch.labels].tolist():
+            votes[answer] = votes.get(answer, 0) + 1
+    return sorted(votes, key=lambda answer: (-votes[answer], answer))[:count]
+
+
+def told(ranked: list[Way], judged: Goal, pool: Pool, clean: float, spent: Counter) -> dict[str, Any]:
+    """What there is to say about a search; `missed` is the share of the goal that is missed on the images chosen by."""
+    return {
+        "goal": judged.name,
+        "images": len(pool.fit),
+        "chosen on": len(pool.select),
+        "missed without": clean,
+        "missed": ranked[0].failure,
+        "missed by patterns": min((way.failure for way in ranked if not way.climbs), default=None),
+        "way": ranked[0].name,
+        "ways": [{"way": way.name, "missed": way.failure} for way in ranked if way.climbs],
+        "forwards": spent.forwards,
+        "backwards": spent.backwards,
+    }
