@@ -121,7 +121,7 @@ class TestEach:
                 threat(f"{name}:{severity}")
 
 
-@pytest.mark.parametrize("name", [*SMOOTH, "fog", "brightness", "saturate", "snow", "frost"])
+@pytest.mark.parametrize("name", [*SMOOTH, "fog", "brightness", "saturate", "snow", "frost", "spatter", "elastic"])
 def test_gradients_are_those_of_finite_differences(name: str) -> None:
     stream = torch.Generator().manual_seed(0)
     images = (torch.rand(1, 3, 6, 7, generator=stream, dtype=torch.float64) * 0.3 + 0.35).requires_grad_()
