@@ -20,7 +20,10 @@ from torch import nn
 import vallum
 from command_line import command
 from vallum.evaluation import Run
-from vallum.evaluation.sections import Frontier, Point, write
+from vallum.evaluation.sections import Frontier, Point, Universal, write
+from vallum.images import Task
+from vallum.models.model import Wrapped
+from vallum.report import write_report
 from vallum.report.curves import curves, energies, families, median_snr, severities
 from vallum.report.figure import Chart, Dots, Grid
 from vallum.report.figures import figures
@@ -240,3 +243,23 @@ def test_the_gallery_keeps_to_its_megabytes(run: Run) -> None:
         2 / 255,
         rel_tol=1e-3,
     )
+
+
+@pytest.mark.parametrize("task", ["classify", "segment"])
+def test_what_was_fitted_in_a_run_is_drawn(tmp_path: Path, task: str) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 3)) if task == "classify" else nn.Conv2d(3, 3, 1)
+    model = Wrapped(net.eval(), classes=3, task=Task(task))
+    images = torch.rand(24, 3, 8, 8)
+    labels = torch.arange(24) % 3 if task == "classify" else torch.randint(3, (24, 8, 8))
+    attack = "universal:eps=0.1,images=8"
+    run = vallum.evaluate({"net": model}, (images, labels), attack, n=8, out=tmp_path, progress=False)
+    [study] = studies([run])
+    [section] = study.sections
+    assert isinstance(section, Universal)
+    assert section.title.startswith(f"{run.plan.threats[1].spec} on net")
+    assert float(np.abs(section.perturbation).max()) == pytest.approx(0.1, rel=1e-3)
+    assert section.images == (run.perturbations[0]["folds"][0]["shown on"] if task == "classify" else 0)
+    text = write_report(run).read_text("utf-8")
+    assert section.title in text
+    assert ("images change their answer" if task == "classify" else "of the answers change") in text

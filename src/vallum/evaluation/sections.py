@@ -115,7 +115,7 @@ class Universal(Section):
     eps: float
     norm: str
     fooled: float  # the share of images whose answer it changes
-    images: int  # on how many that was measured
+    images: int  # on how many that was measured; 0 where it is a share of something else, as pixels
     answers: dict[str, float] = field(default_factory=dict)  # the share of images sent to each class
     note: str = ""
 

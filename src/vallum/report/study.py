@@ -9,9 +9,10 @@ from typing import Any
 
 from vallum.evaluation.plan import PlannedModel, PlannedThreat
 from vallum.evaluation.run import Run
-from vallum.evaluation.sections import Section, read
+from vallum.evaluation.sections import KINDS, Section, read
 from vallum.evaluation.statistics import Interval
 from vallum.evaluation.summary import WORST, Outcome, comparisons, headlines, together
+from vallum.report.perturbations import fitted
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,10 @@ class Study:
 
     @cached_property
     def sections(self) -> list[Section]:
-        return [section for run in self.runs for section in read(run.folder)]
+        """What others wrote into the runs, and what was fitted in them, kind by kind."""
+        pairs = list(zip(self.runs, self.called, strict=True))
+        found = [section for run, called in pairs for section in (*read(run.folder), *fitted(run, called))]
+        return sorted(found, key=lambda section: list(KINDS).index(section.kind))
 
     def rate(self, one: Outcome) -> Interval:
         key = one.model, one.threat, one.surface
