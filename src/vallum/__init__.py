@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vallum.data import load_data
     from vallum.errors import UserError
     from vallum.evaluation import evaluate
+    from vallum.evaluation.audit import audit
     from vallum.models import load_model
     from vallum.threats import threat
     from vallum.training import train
@@ -27,10 +28,11 @@ _WHERE = {
     "load_data": "vallum.data",
     "threat": "vallum.threats",
     "evaluate": "vallum.evaluation",
+    "audit": "vallum.evaluation.audit",
     "train": "vallum.training",
     "UserError": "vallum.errors",
 }
-__all__ = ["load_model", "load_data", "threat", "evaluate", "train", "UserError", "__version__"]
+__all__ = ["load_model", "load_data", "threat", "evaluate", "audit", "train", "UserError", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
