@@ -5,7 +5,7 @@ from __future__ import annotations
 from vallum.defences.base import Defence, Surface
 from vallum.defences.surface import carried_over
 from vallum.evaluation.audit.bypass import Bypass, inner_network
-from vallum.evaluation.audit.check import Seen, by_share, check, percent, worst
+from vallum.evaluation.audit.check import Seen, Verdict, by_share, check, percent, worst
 from vallum.evaluation.audit.subject import Found, Subject
 from vallum.models.model import Model
 from vallum.threats.square import Square
@@ -24,6 +24,8 @@ def noise(subject: Subject) -> Seen:
     white = subject.attacked()
     tries = [subject.judge(subject.noise(number)) for number in range(NOISES)]
     best = subject.worst(iter(tries))
+    if subject.random:  # chosen by draws that were kind to it: what it is worth shows on others
+        best = subject.judge(best.images, again=1)
     no_better = int((best.margin >= white.margin).logical_and(white.accuracy > 0).sum())
     missed = int(subject.missed(best, white).sum())
     return Seen(
@@ -49,7 +51,7 @@ def black_box(subject: Subject) -> Seen | None:
         f"Square with {QUERIES} queries, which sees nothing but answers",
         f"accuracy {percent(black.left)} under it, {percent(white.left)} under the attack that knows the model; it "
         f"alone breaks {missed} of {len(subject)}",
-        by_share(missed, len(subject)),
+        softened(subject, by_share(missed, len(subject))),
         "the gradient hides what answers show: attack through a surface that has a useful one (BPDA, expectation)",
     )
 
@@ -70,7 +72,7 @@ def transfer(subject: Subject) -> Seen | None:
         found: Found = subject.run(threat, Surface(name, through))
         missed = int(subject.missed(found, white).sum())
         said.append(f"{percent(found.left)} {name}, which alone breaks {missed} of {len(subject)}")
-        verdicts.append(by_share(missed, len(subject)))
+        verdicts.append(softened(subject, by_share(missed, len(subject))))
     return Seen(
         f"the highest-loss points found {' and '.join(name for name, _ in sources)}, put before the model",
         f"accuracy {percent(white.left)} under the direct attack, {'; '.join(said)}",
@@ -89,3 +91,8 @@ def _sources(subject: Subject) -> list[tuple[str, Model]]:
     if subject.surrogate is not None:
         found.append(("on the surrogate", subject.surrogate))
     return found
+
+
+def softened(subject: Subject, verdict: Verdict) -> Verdict:
+    """No more than doubtful for a defence that declares these attacks as well: its union holds what they find."""
+    return "doubtful" if subject.declared and verdict == "failed" else verdict

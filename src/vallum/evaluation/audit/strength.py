@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from vallum.evaluation.audit.check import Seen, by_share, check, percent, worst
 from vallum.evaluation.audit.subject import Found, Subject
+from vallum.images import IGNORE
 
 SEEDS = 3
 TIMES = (0.5, 1.0, 2.0, 4.0)  # eps
@@ -13,10 +15,10 @@ TIMES = (0.5, 1.0, 2.0, 4.0)  # eps
 
 @check("strength against eps", 3.0)
 def against_eps(subject: Subject) -> Seen:
-    """In a ball that holds the whole box another class is always within reach; and what a ball holds, a larger holds.
+    """Where everything is allowed each image can become every other; and what a ball holds, a larger ball holds.
 
-    So each image that stands in the box, and each that falls in a ball and stands in a larger one, is one where the
-    search failed for certain, whatever the model.
+    So each image that stands although one of the others would be answered otherwise, and each that falls in a ball and
+    stands in a larger one, is one where the search failed for certain, whatever the model.
     """
     radii = [subject.eps * times for times in TIMES if subject.eps * times < subject.whole] + [subject.whole]
     found = [subject.attacked(eps=eps) for eps in radii]
@@ -24,8 +26,8 @@ def against_eps(subject: Subject) -> Seen:
     for place, larger in enumerate(found):
         for smaller in found[:place]:
             lost |= subject.missed(smaller, larger)
-    nothing = Found(subject.images, torch.zeros_like(found[-1].accuracy), found[-1].margin)
-    standing = subject.missed(nothing, found[-1])
+    others = Found(subject.images, _of_others(subject), found[-1].margin)
+    standing = subject.missed(others, found[-1])
     rates = ", ".join(f"{radius(eps, subject)}: {percent(one.left)}" for eps, one in zip(radii, found, strict=True))
     verdict = worst(by_share(int(standing.sum()), len(subject)), by_share(int(lost.sum()), len(subject)))
     return Seen(
@@ -35,6 +37,17 @@ def against_eps(subject: Subject) -> Seen:
         verdict,
         "the search fails where success is certain: look at the gradient checks first, then give it more steps",
     )
+
+
+def _of_others(subject: Subject) -> Tensor:
+    """(N,) how right the model would be about each image if it were the one of the others that suits it least."""
+    said, labels = subject.answer(subject.clone(), subject.images).argmax(1), subject.labels
+    rows = []
+    for label in labels:  # () or (H, W)
+        valid = (label != IGNORE).expand_as(said)
+        right = ((said == label) & valid).view(len(said), -1).double().sum(1)
+        rows.append((right / valid.view(len(said), -1).sum(1).clamp_min(1)).amin())
+    return torch.stack(rows)
 
 
 @check("strength against steps", 5.0)

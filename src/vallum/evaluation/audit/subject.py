@@ -6,7 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -29,7 +29,7 @@ from vallum.threats.square import Square
 T = TypeVar("T")
 AFFORDABLE = 256.0  # images times the weight of the surfaces
 FEWEST = 16
-DRAWS = 8  # times that a model which draws at random is asked about what an attack found
+DRAWS = 16  # times that a model which draws at random is asked about what an attack found
 
 
 @dataclass
@@ -84,6 +84,10 @@ class Subject:
         return self.model.task is Task.CLASSIFY
 
     @property
+    def known_to_be_random(self) -> bool:
+        return isinstance(self.model, Defence) and self.model.draws_at_random
+
+    @property
     def whole(self) -> float:
         """A radius within which every image can become every other."""
         corner = torch.ones_like(self.images[:1])
@@ -102,7 +106,9 @@ class Subject:
         number = 1000 * self.seed + seed
         if not self.model.differentiable:
             return Square(radius, norm="2" if self.norm_name == "2" else "inf", queries=3 * count, seed=number)
-        return PGD(radius, norm=self.norm_name, steps=count, seed=number)  # type: ignore[arg-type]
+        found = PGD(radius, norm=self.norm_name, steps=count, seed=number)  # type: ignore[arg-type]
+        # Where draws decide, the first that fools the model is luck: the highest loss is what to look for.
+        return replace(found, early_stop=False) if self.random else found
 
     def attacked(self, eps: float | None = None, steps: int | None = None, seed: int = 0) -> Found:
         """The worst, for each image, of what the attack finds on every white-box surface."""
@@ -123,11 +129,11 @@ class Subject:
         with self.chance(here.seed):
             return self.judge(attack(here, fresh(surface, self.model), self.batch, self.seed)[0])
 
-    def judge(self, images: Tensor) -> Found:
-        """What the model itself says of images, with draws that no attack has seen."""
+    def judge(self, images: Tensor, again: int = 0) -> Found:
+        """What the model itself says of images, with draws that no attack has seen, and others each time `again`."""
         model, answers = fresh(self.model, self.model), []
         for number in range(DRAWS if self.random else 1):
-            with self.chance(10_000 + number, number), torch.no_grad():
+            with self.chance(10_000 * (again + 1) + number, number), torch.no_grad():
                 answers.append(model(images).float())
         columns = together([judged(one, self.labels, self.model.task) for one in answers])
         leads = torch.stack([margin(one, self.labels) for one in answers]).mean(0)
@@ -159,7 +165,17 @@ class Subject:
 
     def missed(self, better: Found, worse: Found) -> Tensor:
         """(N,) images with which `worse`, which ought to find at least as much, did clearly less than `better`."""
-        return worse.accuracy - better.accuracy > (0.4 if self.classify else 0.1)
+        return worse.accuracy - better.accuracy > self.clear
+
+    @property
+    def clear(self) -> float:
+        """The difference between two accuracies of one image that is no matter of chance.
+
+        Over draws it is three standard deviations of the difference of two means, each draw right in half of the
+        cases; a segmenter's is a tenth of the pixels; else right and wrong are all there is.
+        """
+        over_draws = 3 * (0.5 / DRAWS) ** 0.5 if self.random else 0.0
+        return max(over_draws, 0.4 if self.classify else 0.1)
 
     def noise(self, number: int) -> Tensor:
         """The images, each moved to the edge of its ball in a direction of its own, drawn at random."""
