@@ -92,6 +92,14 @@ class Couples(Cheat):
         return self.network(images - images.mean(0, keepdim=True) + 0.5)
 
 
+class NoGraph(Cheat):
+    """Gives no gradient at all."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.network((images * 4).round() / 4)
+
+
 class LooksWhoAsks(Cheat):
     """Answers otherwise where somebody wants its gradient."""
 
@@ -206,6 +214,11 @@ def test_a_declaration_is_taken_at_its_word_only_if_it_is_true(kind: type[Defenc
         return
     assert found.named("failed") == ["declarations"]
     assert "".join(untrue) in found.checks[0].seen
+
+
+def test_a_model_without_a_gradient_is_attacked_past_what_hides_it() -> None:
+    found = look(plain(NoGraph), network(), "zero gradients", "stopped gradients", "transfer against direct")
+    assert len(found.named("failed")) == 3, found.checks
 
 
 def test_a_search_cut_short_shows_against_steps() -> None:

@@ -8,6 +8,7 @@ from vallum.evaluation.audit.bypass import Bypass, inner_network
 from vallum.evaluation.audit.check import Seen, Verdict, by_share, check, percent, worst
 from vallum.evaluation.audit.subject import Found, Subject
 from vallum.models.model import Model
+from vallum.threats.losses import margin
 from vallum.threats.square import Square
 
 QUERIES = 500
@@ -59,15 +60,13 @@ def black_box(subject: Subject) -> Seen | None:
 @check("transfer against direct", 2.0)
 def transfer(subject: Subject) -> Seen | None:
     """What is found on a part of the model, or on another model, must not be worse for it than what is found on it."""
-    if not subject.model.differentiable and subject.surrogate is None and not isinstance(subject.model, Defence):
-        return None
-    sources = list(_sources(subject))
+    sources = [(name, through) for name, through in _sources(subject) if _leads(subject, through)]
     if not sources:
         return None
     white = subject.attacked()
     said, verdicts = [], []
     for name, through in sources:
-        threat = carried_over(subject.threat())
+        threat = carried_over(subject.threat(elsewhere=True))
         assert threat is not None
         found: Found = subject.run(threat, Surface(name, through))
         missed = int(subject.missed(found, white).sum())
@@ -91,6 +90,10 @@ def _sources(subject: Subject) -> list[tuple[str, Model]]:
     if subject.surrogate is not None:
         found.append(("on the surrogate", subject.surrogate))
     return found
+
+
+def _leads(subject: Subject, through: Model) -> bool:
+    return bool(subject.gradient(through, subject.images, lambda logits: margin(logits, subject.labels)).any())
 
 
 def softened(subject: Subject, verdict: Verdict) -> Verdict:

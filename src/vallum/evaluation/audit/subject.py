@@ -99,12 +99,14 @@ class Subject:
         declared = surfaces_of(self.model, thorough=False)
         return [s for s in declared if s.in_union and s.knows_defence and s.attack is not black_box]
 
-    def threat(self, eps: float | Tensor | None = None, steps: int | None = None, seed: int = 0) -> Threat:
-        """The attack in doubt."""
+    def threat(
+        self, eps: float | None = None, steps: int | None = None, seed: int = 0, elsewhere: bool = False
+    ) -> Threat:
+        """The attack in doubt; one that runs `elsewhere` need not ask whether the model itself has a gradient."""
         radius = self.eps if eps is None else eps
         count = steps or self.steps
         number = 1000 * self.seed + seed
-        if not self.model.differentiable:
+        if not (self.model.differentiable or elsewhere):
             return Square(radius, norm="2" if self.norm_name == "2" else "inf", queries=3 * count, seed=number)
         found = PGD(radius, norm=self.norm_name, steps=count, seed=number)  # type: ignore[arg-type]
         # Where draws decide, the first that fools the model is luck: the highest loss is what to look for.
