@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vallum.data import load_clips, load_data
     from vallum.errors import UserError
     from vallum.evaluation import evaluate
+    from vallum.evaluation.audit import audit
     from vallum.models import load_model
     from vallum.threats import threat
     from vallum.training import harden, train
@@ -29,6 +30,7 @@ _WHERE = {
     "load_clips": "vallum.data",
     "threat": "vallum.threats",
     "evaluate": "vallum.evaluation",
+    "audit": "vallum.evaluation.audit",
     "train": "vallum.training",
     "harden": "vallum.training",
     "UserError": "vallum.errors",
@@ -39,6 +41,7 @@ __all__ = [
     "load_clips",
     "threat",
     "evaluate",
+    "audit",
     "train",
     "harden",
     "UserError",

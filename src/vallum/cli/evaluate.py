@@ -140,7 +140,7 @@ def evaluate(
 
     wanted = [vallum.threat(one) for one in threat or THREATS]  # a slip here shows before anything is loaded
     sources = _named(models)
-    normalisation = {"mean": _numbers(mean, "--mean"), "std": _numbers(std, "--std")}
+    normalisation = {"mean": numbers(mean, "--mean"), "std": numbers(std, "--std")}
     given: dict[str, Any] = {"task": task, "classes": classes, "outputs": outputs, **normalisation}
     named = {name: vallum.load_model(source, **given) for name, source in sources.items()}
     images = vallum.load_data(data, task=task, size=size, on_error=on_error)
@@ -184,7 +184,7 @@ def _named(models: list[str]) -> dict[str, str]:
     return named
 
 
-def _numbers(text: str | None, option: str) -> list[float] | None:
+def numbers(text: str | None, option: str) -> list[float] | None:
     from vallum.specs import read_value
 
     return None if text is None else [read_value(part, float, option) for part in text.split(",")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -43,6 +45,34 @@ def print_run(run: Run, console: Console | None = None) -> None:
         console.print(_text(f"{len(run.left_out)} left out, as they could not be read: report.html names them", "bold"))
     if run.unfinished:
         console.print(_text(f"{run.unfinished} cells are not finished: the same command goes on with them", "bold"))
+
+
+if TYPE_CHECKING:
+    from vallum.evaluation.audit import Audit
+
+COLOURS = {"passed": "green", "doubtful": "yellow", "failed": "bold red"}
+
+
+def print_audit(audit: Audit, console: Console | None = None) -> None:
+    """A row per check: what was done and seen, the verdict, and beneath it what to do where it did not pass."""
+    console = console or Console()
+    table = Table(title=_text(f"{audit.title}, {audit.right} of {audit.images} images answered right"),
+                  title_justify="left", show_lines=True)  # fmt: skip
+    for column in ("check", "what was done", "what was seen"):
+        table.add_column(column, overflow="fold")
+    table.add_column("verdict", no_wrap=True)
+    for one in audit.checks:
+        seen = _text(one.seen)
+        if one.remedy:
+            seen.append(f"\nWhat to do: {printable(one.remedy)}", "bold")
+        table.add_row(_text(one.name), _text(one.done), seen, _text(one.verdict, COLOURS[one.verdict]))
+    console.print(table)
+    for note in audit.notes:
+        console.print(_text(note))
+    counts = {verdict: len(audit.named(verdict)) for verdict in ("passed", "doubtful", "failed")}
+    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    passes = f"{audit.forwards:,} images forwards and {audit.backwards:,} back in {audit.seconds:.0f} s"
+    console.print(_text(f"{said}; {passes}"))
 
 
 def _text(said: str, style: str = "") -> Text:

@@ -42,13 +42,13 @@ class StraightThrough(StandIn):
             with torch.no_grad():
                 purified = self.defence.purify(images)
             if purified.shape == images.shape:
-                return inner(_value_of(purified, images))
+                return inner(value_of(purified, images))
         with torch.no_grad():
             answer = self.defence(images)
-        return _value_of(answer, inner(images))
+        return value_of(answer, inner(images))
 
 
-def _value_of(value: Tensor, gradient: Tensor) -> Tensor:
+def value_of(value: Tensor, gradient: Tensor) -> Tensor:
     """Exactly the one going forwards, and the other going back."""
     return _Swap.apply(gradient, value)
 

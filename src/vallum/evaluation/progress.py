@@ -17,6 +17,20 @@ from vallum.evaluation.plan import Cell, Plan
 EVERY = 30.0  # seconds between lines where no bar can be drawn
 
 
+def estimated(console: Console, shown: bool) -> Bar:
+    """The bar itself, which shows nothing where nobody watches."""
+    return Bar(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not (shown and console.is_terminal),
+    )
+
+
 class Progress:
     """Cells weigh what they cost, so that the estimate holds when cheap threats are followed by dear ones."""
 
@@ -25,16 +39,7 @@ class Progress:
         self.weight, self.total = 0.0, sum(cell.weight for cell in todo)
         self.first = 0.0  # the weight of the first cell, which takes longer: workers start
         self.console = Console(file=sys.stderr)
-        self.bar = Bar(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not (shown and self.console.is_terminal),
-        )
+        self.bar = estimated(self.console, shown)
 
     def __enter__(self) -> Progress:
         if self.shown and self.left < self.cells:
