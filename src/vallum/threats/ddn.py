@@ -44,15 +44,15 @@ class DDN(Minimal):
             radius = torch.full((len(clean),), self.first_radius, dtype=clean.dtype, device=clean.device)
             farthest = norm.length(torch.maximum(clean, high)).to(radius)  # the box's far corner
             for step in range(self.steps):
-                point = (clean + delta).clamp(0, 1).requires_grad_()
+                point = (clean + delta).clamp_(0, 1).requires_grad_()
                 logits = model(point)
                 falls = best.offer(point.detach(), logits.detach())
                 (gradient,) = torch.autograd.grad(sign * loss(logits, labels).sum(), point)
                 stride = torch.full_like(radius, annealed(1.0, 0.01, step, self.steps))
-                delta = delta + norm.steepest(gradient, stride, low, high)
+                delta = norm.steepest(gradient, stride, low, high).add_(delta)
                 radius = torch.where(falls, radius * (1 - self.change), radius * (1 + self.change)).minimum(farthest)
                 length = norm.length(delta).clamp_min(1e-12).to(radius)
-                delta = (delta * (radius / length).view(-1, 1, 1, 1)).clamp(low, high)
+                delta = delta.mul_((radius / length).view(-1, 1, 1, 1)).clamp_(low, high)
             with torch.no_grad():
                 point = (clean + delta).clamp(0, 1)
                 best.offer(point, model(point))

@@ -16,7 +16,7 @@ from vallum.threats.minimal import Minimal, Nearest, annealed
 from vallum.threats.norms import norm_named
 from vallum.threats.search import frozen
 
-DUAL = {"inf": 1, "2": 2, "1": float("inf")}  # how long a gradient is to one who moves by so much in a norm
+DUAL = {"inf": "1", "2": "2", "1": "inf"}  # how long a gradient is to one who moves by so much in a norm
 
 
 @THREATS.register("fmn")
@@ -47,15 +47,15 @@ class FMN(Minimal):
             delta = torch.zeros_like(clean)
             radius = torch.full((len(clean),), torch.inf, dtype=torch.float64, device=clean.device)
             for step in range(self.steps):
-                point = (clean + delta).clamp(0, 1).requires_grad_()
+                point = (clean + delta).clamp_(0, 1).requires_grad_()
                 logits = model(point)
                 values = sign * loss(logits, labels)
                 falls = best.offer(point.detach(), logits.detach())
                 (gradient,) = torch.autograd.grad(values.sum(), point)
                 change = annealed(self.change, self.change / 50, step, self.steps)
-                radius = self._follow(radius, change, falls, best, norm.length(delta), values.detach(), gradient)
+                radius = self._follow(radius, change, falls, best, values.detach(), gradient)
                 stride = torch.full((len(clean),), annealed(self.step_size, self.step_size / 100, step, self.steps))
-                delta = delta + norm_named("2").steepest(gradient, stride.to(clean), low, high)
+                delta = norm_named("2").steepest(gradient, stride.to(clean), low, high).add_(delta)
                 delta = norm.project(delta, radius.to(clean.dtype), low, high)
             with torch.no_grad():
                 point = (clean + delta).clamp(0, 1)
@@ -68,7 +68,6 @@ class FMN(Minimal):
         change: float,
         falls: Tensor,
         best: Nearest,
-        length: Tensor,
         values: Tensor,
         gradient: Tensor,
     ) -> Tensor:
@@ -78,8 +77,8 @@ class FMN(Minimal):
             closer = torch.minimum((begun * (1 - change)).floor().minimum(begun - 1), best.distance).clamp_min(0)
             farther = (begun * (1 + change)).floor().maximum(begun + 1)
             return torch.where(falls, closer, farther)
-        slope = torch.linalg.vector_norm(gradient.flatten(1).double(), DUAL[self.norm], dim=1).clamp_min(1e-12)
-        guessed = length + values.abs().double() / slope
+        slope = norm_named(DUAL[self.norm]).length(gradient).clamp_min(1e-12)
+        guessed = best.length + values.abs().double() / slope
         closer = torch.minimum(radius * (1 - change), best.distance)
         farther = torch.where(best.distance.isfinite(), radius * (1 + change), guessed)
         return torch.where(falls, closer, farther)

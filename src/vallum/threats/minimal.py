@@ -12,6 +12,7 @@ from vallum.errors import UserError
 from vallum.threats.base import Threat
 from vallum.threats.losses import fallen
 from vallum.threats.norms import Norm
+from vallum.threats.search import overlay
 
 
 class Minimal(Threat):
@@ -37,14 +38,15 @@ class Nearest:
         self.images, self.clean = images.detach().clone(), images.detach().clone()
         self.labels, self.targeted, self.norm = labels, targeted, norm
         self.distance = torch.full((len(images),), torch.inf, dtype=torch.float64, device=images.device)
+        self.length = torch.zeros_like(self.distance)  # how far away the last candidates were
 
     def offer(self, candidates: Tensor, logits: Tensor) -> Tensor:
         """One candidate for each image; says which of them fall."""
         falls = fallen(logits, self.labels, self.targeted)
-        distance = self.norm.length(candidates - self.clean)
-        nearer = falls & (distance < self.distance)
-        self.images = torch.where(nearer.view(-1, 1, 1, 1), candidates, self.images)
-        self.distance = torch.where(nearer, distance, self.distance)
+        self.length = self.norm.length(candidates - self.clean)
+        nearer = falls & (self.length < self.distance)
+        overlay(self.images, candidates, nearer)
+        self.distance = torch.where(nearer, self.length, self.distance)
         return falls
 
 

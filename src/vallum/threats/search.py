@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -27,22 +28,30 @@ class Best:
         precision = torch.promote_types(images.dtype, torch.float32)  # that of the losses it will be compared with
         self.loss = torch.full((len(images),), -torch.inf, dtype=precision, device=images.device)
         self.has_fallen = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        self._all = torch.arange(len(images), device=images.device)
 
     def everyone(self) -> Tensor:
-        return torch.arange(len(self.images), device=self.images.device)
+        return self._all
 
     def standing(self) -> Tensor:
         """Indices of the images that no candidate has made fall."""
-        return (~self.has_fallen).nonzero()[:, 0]
+        return (~self.has_fallen).nonzero()[:, 0] if bool(self.has_fallen.any()) else self._all
 
     def offer(self, which: Tensor, candidates: Tensor, logits: Tensor, loss: Tensor) -> Tensor:
         """Offer one candidate for each image in `which`; says which of them were better than what was there."""
-        falls = fallen(logits, self.labels[which], self.targeted)
+        whole = which is self._all  # nothing to look up: most of what an offer would cost beside a small network
+        labels = self.labels if whole else self.labels[which]
+        falls = fallen(logits, labels, self.targeted)
         if self.judge is not None and bool(falls.any()):
             with torch.no_grad():
-                falls[falls.clone()] = fallen(self.judge(candidates[falls]), self.labels[which][falls], self.targeted)
-        held, known = self.has_fallen[which], self.loss[which]
-        better = (falls & ~held) | ((falls == held) & (loss > known))
+                falls[falls.clone()] = fallen(self.judge(candidates[falls]), labels[falls], self.targeted)
+        held, known = (self.has_fallen, self.loss) if whole else (self.has_fallen[which], self.loss[which])
+        better = torch.where(falls == held, loss > known, falls)
+        if whole:
+            overlay(self.images, candidates, better)
+            self.loss = torch.where(better, loss.to(known.dtype), known)
+            self.has_fallen |= falls
+            return better
         taken = which[better]
         self.images[taken] = candidates[better]
         self.loss[taken] = loss[better].to(self.loss.dtype)
@@ -56,6 +65,15 @@ class Best:
         taken = which[better]
         self.images[taken], self.loss[taken] = other.images[better], other.loss[better]
         self.has_fallen[taken] = other.has_fallen[better]
+
+
+def overlay(into: Tensor, other: Tensor, rows: Tensor) -> None:
+    """`into[rows] = other[rows]` for a mask of rows: on a processor several times faster than by indices."""
+    wide = rows.view(-1, *(1,) * (into.ndim - 1))
+    if into.device.type == "cpu" and math.isfinite(float(other.sum())):
+        into.lerp_(other, wide.to(into.dtype))  # with weights of 0 and 1 nothing is rounded
+    else:
+        into.copy_(torch.where(wide, other, into))
 
 
 @contextmanager

@@ -55,10 +55,10 @@ class SigmaZero(Minimal):
                 (gradient,) = torch.autograd.grad((lacks.sum() + count.sum()), moved)
                 stride = annealed(self.step_size, self.step_size / 10, step, self.steps)
                 largest = gradient.abs().flatten(1).amax(1).clamp_min(1e-12)
-                delta = (delta - gradient / largest.view(-1, 1, 1, 1) * stride).clamp(low, high)
+                delta = gradient.mul_((-stride / largest).view(-1, 1, 1, 1)).add_(delta).clamp_(low, high)
                 shift = self.threshold_step * stride
                 threshold = torch.where(falls, threshold + shift, threshold - shift).clamp(0, 1)
-                delta = delta * (delta.abs() >= threshold.view(-1, 1, 1, 1))
+                delta *= delta.abs() >= threshold.view(-1, 1, 1, 1)
             with torch.no_grad():
                 point = (clean + delta).clamp(0, 1)
                 best.offer(point, model(point))
