@@ -6,7 +6,7 @@
 SEA, Croce et al. 2024 (arXiv 2306.12941), written down here from the paper: masked, class-balanced masked cross-entropy
 and Jensen-Shannon, three hundred steps of APGD each in balls of 2, 1.5 and 1 times the radius, the step of lowest
 pixel accuracy kept per image; then the lowest accuracy per image, and, for the mIoU of the set, which of the three
-each image shows, by greedy search. `strong` gives one answer per image. The union takes all four.
+each image shows, by greedy search. `strong` is asked twice, for the lowest accuracy and the lowest mIoU.
 """
 
 from __future__ import annotations
@@ -164,7 +164,10 @@ def main() -> None:
         for p in (slice(start, start + given.batch_size) for start in starts)
     ]
     frequency = torch.bincount(batch.labels[batch.labels != IGNORE], minlength=model(batch.images[:1]).shape[1]).float()
-    cascade = threat(f"strong:eps={eps}{',' if given.options else ''}{given.options}")
+    cascades = [
+        threat(f"strong:eps={eps},lowest={lowest}{',' if given.options else ''}{given.options}")
+        for lowest in ("accuracy", "miou")
+    ]
     losses: dict[str, PixelLoss] = {"masked": masked, "balanced": balanced(frequency), "Jensen-Shannon": jensen_shannon}
 
     tables, seconds = {"clean": confusion(model, batch.images, batch.labels)}, {"clean": 0.0}
@@ -173,18 +176,22 @@ def main() -> None:
         started = time.process_time()
         found = torch.cat([attack(part) for part in parts])
         seconds[name] = time.process_time() - started
-        assert float((found - batch.images).abs().max()) <= eps * (1 + 1e-5)
+        assert float((found - batch.images).abs().max()) <= eps + 1e-6
         tables[name] = confusion(model, found, batch.labels)
         print(f"{name}: {seconds[name]:.1f} s", flush=True)
 
-    run("strong", lambda part: cascade(model, part.images, part.labels, part.keys))
+    for one in cascades:
+        run(f"strong, lowest {one.lowest}", lambda part, one=one: one(model, part.images, part.labels, part.keys))  # type: ignore[misc, attr-defined]
     for place, (name, loss) in enumerate(losses.items()):
         run(name, lambda part, loss=loss, seed=place: apgd(model, part, eps, loss, given.steps, seed))  # type: ignore[misc]
     of_sea = [tables[name] for name in losses]
+    of_strong = [table for name, table in tables.items() if name.startswith("strong")]
     rows = {name: [table] for name, table in tables.items()} | {
         "SEA, the three": of_sea,
-        "union of SEA and strong": [*of_sea, tables["strong"]],
+        "strong, both": of_strong,
+        "union of SEA and strong": [*of_sea, *of_strong],
     }
+    seconds["strong, both"] = sum(spent for name, spent in seconds.items() if name.startswith("strong"))
     seconds["SEA, the three"] = sum(seconds[name] for name in losses)
     size = "x".join(str(side) for side in batch.images.shape[2:])
     print(f"\ntorch {version('torch')}, {given.threads} thread(s), {len(batch)} images of {size}, eps {given.eps}")

@@ -13,7 +13,7 @@ from torch import Tensor
 from vallum.errors import UserError
 from vallum.images import IGNORE
 from vallum.threats.losses import GUIDED_LOSSES, LOSSES, guided_loss_named, loss_named
-from vallum.threats.segmentation_losses import balanced_cross_entropy, wrong_share
+from vallum.threats.segmentation_losses import balanced_cross_entropy, lost_overlap, wrong_share
 
 Array = np.ndarray
 
@@ -108,3 +108,20 @@ def test_share_of_wrong_pixels() -> None:
 def test_an_unknown_guided_loss_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean margin"):
         guided_loss_named("margins")
+
+
+def test_lost_overlap_against_a_count_by_hand() -> None:
+    draws = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 4, 5, 6, generator=draws)
+    labels = torch.randint(0, 3, (3, 5, 6), generator=draws)
+    labels[:, 0] = IGNORE
+    labels[2] = IGNORE
+    said = logits.argmax(1)
+    expected = []
+    for one, truth in zip(said, labels, strict=True):
+        valid, overlaps = truth != IGNORE, []
+        for label in truth[valid].unique():
+            both, either = (one == label) & (truth == label), ((one == label) | (truth == label)) & valid
+            overlaps.append(float(both.sum() / either.sum()))
+        expected.append(1 - sum(overlaps) / max(len(overlaps), 1))
+    assert lost_overlap(logits, labels).tolist() == pytest.approx(expected)

@@ -29,7 +29,7 @@ class FMN(Minimal):
     """
 
     norm: Literal["inf", "2", "1", "0"] = parameter("in which the distance is measured", "2")
-    steps: int = parameter("forward and backward passes", 100)
+    steps: int = parameter("points looked at, a forward and a backward pass each", 100)
     step_size: float = parameter("length of the first step, in the norm 2; the last is a hundredth of it", 1.0)
     change: float = parameter("of the radius per step, as a share of it, at first; a fiftieth of it at last", 0.05)
     targeted: bool = parameter("drive each image towards its label instead of away", False)
@@ -49,17 +49,16 @@ class FMN(Minimal):
             for step in range(self.steps):
                 point = (clean + delta).clamp_(0, 1).requires_grad_()
                 logits = model(point)
-                values = sign * loss(logits, labels)
                 falls = best.offer(point.detach(), logits.detach())
+                if step == self.steps - 1:
+                    break  # where one more step would lead, nobody would look
+                values = sign * loss(logits, labels)
                 (gradient,) = torch.autograd.grad(values.sum(), point)
                 change = annealed(self.change, self.change / 50, step, self.steps)
                 radius = self._follow(radius, change, falls, best, values.detach(), gradient)
                 stride = torch.full((len(clean),), annealed(self.step_size, self.step_size / 100, step, self.steps))
                 delta = norm_named("2").steepest(gradient, stride.to(clean), low, high).add_(delta)
                 delta = norm.project(delta, radius.to(clean.dtype), low, high)
-            with torch.no_grad():
-                point = (clean + delta).clamp(0, 1)
-                best.offer(point, model(point))
         return best.images
 
     def _follow(

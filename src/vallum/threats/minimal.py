@@ -28,7 +28,7 @@ class Minimal(Threat):
 
     @property
     def passes(self) -> float:
-        return 3.0 * self.steps
+        return 3.0 * self.steps - 2
 
 
 class Nearest:

@@ -95,17 +95,21 @@ class L2:
         # By the optimality conditions the answer is clip(s * delta) with one factor s <= 1 per image. Start where no
         # coordinate meets its bound; those that do are fixed there and s grows for the others, until none is new.
         size, room = _sides(delta, low, high)
-        square, square_room, radius = size.square(), room.square(), eps.double().square()
-        bound = torch.zeros_like(size, dtype=torch.bool)
+        radius, square = eps.double().square(), size.square()
         left, free = radius, square.sum(1)  # (N,) what is left of the radius for the coordinates that are free
+        shrunk = size * _column((left / free.clamp_min(1e-300)).sqrt().clamp_max(1.0))
+        bound = shrunk > room
+        if not bool(bound.any()):
+            return _signed(shrunk, delta)
+        square_room = room.square()
         while True:
+            left = (radius - (square_room * bound).sum(1)).clamp_min(0)
+            free = square.masked_fill(bound, 0).sum(1)
             factor = _column((left / free.clamp_min(1e-300)).sqrt().clamp_max(1.0))
             meets = (factor * size > room).logical_or_(bound)
             if torch.equal(meets, bound):
                 return _signed(torch.minimum(factor * size, room), delta)
             bound = meets
-            left = (radius - (square_room * bound).sum(1)).clamp_min(0)
-            free = square.masked_fill(bound, 0).sum(1)
 
     def random(self, draws: Draws, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
         direction = draws.normal(*low.shape[1:], purpose="start", device=low.device).to(low.dtype)

@@ -25,7 +25,7 @@ class SigmaZero(Minimal):
     'sigma_zero:steps=200'
     """
 
-    steps: int = parameter("forward and backward passes", 100)
+    steps: int = parameter("points looked at, a forward and a backward pass each", 100)
     step_size: float = parameter("of the first step; the last is a tenth of it", 1.0)
     sigma: float = parameter("how sharp the count is: a change of its root counts half", 1e-3)
     threshold: float = parameter("below which a change is undone, at first", 0.3)
@@ -49,6 +49,8 @@ class SigmaZero(Minimal):
                 point = (clean + moved).clamp(0, 1)
                 logits = model(point)
                 falls = best.offer(point.detach(), logits.detach())
+                if step == self.steps - 1:
+                    break  # where one more step would lead, nobody would look
                 lacks = (-sign * loss(logits, labels)).clamp_min(0)
                 square = moved.square()
                 count = (square / (square + self.sigma)).flatten(1).mean(1)
@@ -59,7 +61,4 @@ class SigmaZero(Minimal):
                 shift = self.threshold_step * stride
                 threshold = torch.where(falls, threshold + shift, threshold - shift).clamp(0, 1)
                 delta *= delta.abs() >= threshold.view(-1, 1, 1, 1)
-            with torch.no_grad():
-                point = (clean + delta).clamp(0, 1)
-                best.offer(point, model(point))
         return best.images

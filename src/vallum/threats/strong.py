@@ -26,7 +26,7 @@ from vallum.threats.losses import guided_loss_named, loss_named, margin
 from vallum.threats.norms import norm_named, per_image
 from vallum.threats.search import Best, frozen
 from vallum.threats.square import Square
-from vallum.threats.strong_segmentation import STEPS, union
+from vallum.threats.strong_segmentation import LOWEST, STEPS, union
 
 ALL, NEAR, NEARER = float("inf"), 0.5, 0.15
 
@@ -70,6 +70,7 @@ class Strong(Bounded):
     exhaustive: bool = parameter("spend on every image what otherwise only the doubtful get, and more", False)
     precision: Literal["float32", "bfloat16"] = parameter("of the search; falls are verified on the model", "float32")
     effort: float = parameter("multiplies all steps and queries", 1.0)
+    lowest: Literal["accuracy", "miou"] = parameter("what to drive down, of a segmenter", "accuracy")
     seed: int = parameter("of starts and proposals", 0)
 
     needs_gradient: ClassVar[bool] = True
@@ -99,7 +100,7 @@ class Strong(Bounded):
                 norm, radii, steps = norm_named(self.norm), per_image(self.eps, images), self._of(STEPS)
                 if self.exhaustive:
                     steps *= 5
-                union(fast, best, images, radii, norm, draws, steps, self.exhaustive)
+                union(fast, best, images, radii, norm, draws, steps, self.exhaustive, LOWEST[self.lowest])
                 return best.images
             aims = look_around(model, best, images, 9)
             before = best.loss.clone()
