@@ -5,8 +5,8 @@
 
 What each leaves standing, what their union leaves, and what only one of them broke; in seconds of the process, so that
 what else the machine does hardly counts. AutoAttack takes long: `--keep FILE` keeps what it found and what it cost, and
-takes it from there the next time. A few steps of a bare loop are timed before each side, so that a machine that has
-become faster or slower in between shows, and the ratio is of the costs in units of that loop.
+takes it from there the next time. A pass through the model is timed before and after each side: where what was kept is
+used, the ratio is of the costs in units of that pass, since the machine may have become faster or slower in between.
 """
 
 from __future__ import annotations
@@ -111,7 +111,9 @@ def main() -> None:
     assert isinstance(a, Tensor)
     assert isinstance(b, Tensor)
     shares = [f"{float(one.double().mean()):.4f}" for one in (clean, a, b, a & b)]
-    ratio = (theirs["seconds"] / theirs["unit"]) / (mine["seconds"] / mine["unit"])
+    ratio = theirs["seconds"] / mine["seconds"]
+    if kept is not None:
+        ratio *= mine["unit"] / theirs["unit"]
     print(f"\ntorch {version('torch')}, {given.threads} thread(s), batches of {size}, seconds of the process")
     print(f"a pass took {1000 * theirs['unit']:.1f} ms beside AutoAttack, {1000 * mine['unit']:.1f} ms beside strong\n")
     print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")

@@ -22,6 +22,7 @@ from vallum.specs import parameter
 from vallum.threats.apgd import look_around
 from vallum.threats.base import THREATS, Bounded
 from vallum.threats.climb import Objective, Rows, climb_through, phases
+from vallum.threats.fast import folded, in_bfloat16
 from vallum.threats.losses import guided_loss_named, loss_named, margin
 from vallum.threats.norms import norm_named, per_image
 from vallum.threats.search import Best, frozen
@@ -94,7 +95,8 @@ class Strong(Bounded):
         draws = self.draws(images, keys)
         with frozen(model):
             images, labels = images.detach().clone(), labels.clone()
-            fast = in_bfloat16(model) if self.precision == "bfloat16" else model
+            exact = folded(model, images)
+            fast = in_bfloat16(exact) if self.precision == "bfloat16" else exact
             best = Best(images, labels, targeted=False, judge=None if fast is model else model)
             if labels.ndim == 3:
                 norm, radii, steps = norm_named(self.norm), per_image(self.eps, images), self._of(STEPS)
@@ -105,9 +107,9 @@ class Strong(Bounded):
             aims = look_around(model, best, images, 9)
             before = best.loss.clone()
             self._run(SHORT, fast, best, images, aims, before, draws.of("short"))
-            self._run(CLOSE, model, best, images, aims, before, draws.of("close"))  # here the last bits decide
+            self._run(CLOSE, exact, best, images, aims, before, draws.of("close"))  # here the last bits decide
             doubtful = best.everyone() if self.exhaustive else self._blind(model, best, images, BLIND, draws)
-            self._run(EXHAUSTIVE, model, best, images, aims, before, draws.of("exhaustive"), doubtful)
+            self._run(EXHAUSTIVE, exact, best, images, aims, before, draws.of("exhaustive"), doubtful)
             self._blind(model, best, images, EXHAUSTIVE_BLIND, draws.of("exhaustive"), doubtful)
         return best.images
 
@@ -167,13 +169,3 @@ def _objective(stage: Stage) -> Objective:
         return guided_loss_named(stage.loss)
     loss = loss_named(stage.loss)
     return lambda logits, labels, aims: loss(logits, labels)
-
-
-def in_bfloat16(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The model where its convolutions and products are computed in half the bits, channels last."""
-
-    def run(images: Tensor) -> Tensor:
-        with torch.autocast(images.device.type, torch.bfloat16):
-            return model(images.contiguous(memory_format=torch.channels_last)).float()
-
-    return run
