@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := OMP_NUM_THREADS=1
 
-.PHONY: demo test test-all check docs examples wheel clean
+.PHONY: browser demo test test-all check docs examples wheel clean
 
 demo: $(VENV)/.core
 	$(BIN)/vallum evaluate plain=builtin:signs_resnet hardened=builtin:signs_resnet_robust \
 	  --data "builtin:signs?split=test" -n 500 --out runs/demo \
-	  --threat gaussian:std=0.1 --threat fog:3 --threat motion_blur:3 --threat jpeg_compression:3 \
-	  --threat pgd:eps=4/255,steps=20
+	  --threat gaussian:std=0.1 --threat gaussian:std=0.2 --threat motion_blur:3 --threat jpeg_compression:3 \
+	  --threat fog:1 --threat fog:3 --threat fog:5 \
+	  --threat pgd:eps=2/255,steps=10 --threat pgd:eps=4/255,steps=10 --threat pgd:eps=8/255,steps=10
 
 test: $(VENV)/.dev
 	$(RUN) $(BIN)/pytest -m "not slow" -n 2
@@ -20,6 +21,11 @@ test-all: $(VENV)/.dev
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+# For the tests that open the report: the system's Chromium, or one that playwright fetches; without it they are skipped.
+browser: $(VENV)/.dev
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
+	  $(BIN)/playwright install --only-shell chromium || echo "no browser: the tests that open the report are skipped"
 
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q

@@ -1,39 +1,24 @@
-"""A defence says how it must be attacked, and the evaluation does it.
+"""A defence says what it is, and the evaluation attacks it accordingly.
 
-Rounding the pixels stops the gradient: attacked straight through, the model looks unbreakable. Declared as what it is,
-the rounding is skipped on the way back, and nothing is left of the gain.
+Rounding the pixels stops the gradient: attacked head on, the model looks unbreakable. Declared as a change of the
+images, the rounding is passed over on the way back, and nothing is left of the gain.
 """
-
-from collections.abc import Sequence
 
 import torch
 
 import vallum
-from vallum.defences.base import Defence, Surface
+from vallum.defences import Defence
 from vallum.models import Model
 
 
 class Rounding(Defence):
     """Rounds pixels to a few levels before the model sees them."""
 
+    randomised = stateful = False
     levels = 8
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.model((images * self.levels).round() / self.levels)
-
-    def attack_surfaces(self) -> Sequence[Surface]:
-        return [*super().attack_surfaces(), Surface("straight-through", StraightThrough(self))]
-
-
-class StraightThrough(Rounding):
-    """The same forward; on the way back the rounding counts as the identity."""
-
-    def __init__(self, defence: Rounding) -> None:
-        super().__init__(defence.model)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        rounded = (images * self.levels).round() / self.levels
-        return self.model(images + (rounded - images).detach())
+    def purify(self, images: torch.Tensor) -> torch.Tensor:
+        return (images * self.levels).round() / self.levels
 
 
 def build() -> Model:
@@ -46,4 +31,4 @@ if __name__ == "__main__":
         {"rounding": build()}, "builtin:signs", ["pgd:eps=2/255,steps=20"], n=64, out="runs/example-defence"
     )
     for row in run.summary:
-        print(f"{row['threat']:24} {row['surface']:18} {row['value']:.2f}")
+        print(f"{row['model']:22} {row['threat']:24} {row['surface']:18} {row['value']:.2f}")

@@ -8,35 +8,45 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vallum.lazy import lazily
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from vallum.data import load_data
+    from vallum.data import load_clips, load_data
     from vallum.errors import UserError
     from vallum.evaluation import evaluate
     from vallum.models import load_model
     from vallum.threats import threat
-    from vallum.training import train
+    from vallum.training import harden, train
 
 # Imported when first asked for, so that `import vallum` and `vallum --help` answer at once.
 _WHERE = {
     "load_model": "vallum.models",
     "load_data": "vallum.data",
+    "load_clips": "vallum.data",
     "threat": "vallum.threats",
     "evaluate": "vallum.evaluation",
     "train": "vallum.training",
+    "harden": "vallum.training",
     "UserError": "vallum.errors",
 }
-__all__ = ["load_model", "load_data", "threat", "evaluate", "train", "UserError", "__version__"]
+__all__ = [
+    "load_model",
+    "load_data",
+    "load_clips",
+    "threat",
+    "evaluate",
+    "train",
+    "harden",
+    "UserError",
+    "__version__",
+]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'vallum' has no attribute {name!r}")
-    return getattr(importlib.import_module(_WHERE[name]), name)
+__getattr__ = lazily(__name__, _WHERE)
 
 
 def __dir__() -> list[str]:

@@ -81,10 +81,11 @@ class Registry(Generic[T]):
     def spec(self, thing: T) -> str:
         """The string from which `parse` makes `thing` again; parameters at their defaults are left out."""
         name, said = self.name_of(thing), []
-        for parameter in parameters(type(thing)):
+        for place, parameter in enumerate(parameters(type(thing))):
             value = getattr(thing, parameter.name)
             if parameter.required or not _same(value, parameter.default):
-                said.append(f"{parameter.name}={write_value(value)}")
+                bare = parameter.nameless and place == 0
+                said.append(write_value(value) if bare else f"{parameter.name}={write_value(value)}")
         return f"{name}:{','.join(said)}" if said else name
 
 
@@ -97,13 +98,17 @@ class Parameter:
     default: Any
     required: bool
     help: str
+    nameless: bool = False  # people write it without its name, as the 3 in fog:3
 
     def __str__(self) -> str:
         return f"{self.name}={'?' if self.required else write_value(self.default)}"
 
 
 def parameter(help: str, default: Any = dataclasses.MISSING, **metadata: Any) -> Any:
-    """A dataclass field with a line of help, which `vallum list` and the error messages show."""
+    """A dataclass field with a line of help, which `vallum list` and the error messages show.
+
+    With `nameless=True` the first field is written back without its name: fog:3.
+    """
     return field(default=default, metadata={"help": help, **metadata})
 
 
@@ -111,7 +116,14 @@ def parameters(made: Any) -> list[Parameter]:
     """The parameters of a registered dataclass, in order."""
     hints = typing.get_type_hints(made)
     return [
-        Parameter(f.name, hints[f.name], f.default, f.default is dataclasses.MISSING, f.metadata.get("help", ""))
+        Parameter(
+            name=f.name,
+            type=hints[f.name],
+            default=f.default,
+            required=f.default is dataclasses.MISSING,
+            help=f.metadata.get("help", ""),
+            nameless=f.metadata.get("nameless", False),
+        )
         for f in dataclasses.fields(made)
         if f.init and not f.metadata.get("hidden", False)
     ]
@@ -218,7 +230,7 @@ def write_value(value: Any) -> str:
         whole = f"{value:g}"
         if float(whole) == value:
             return whole
-        for below in (255, 3):
+        for below in (3, 255):
             above = round(value * below) if abs(value) < 100 else 0
             if above and above / below == value:
                 return f"{above}/{below}"

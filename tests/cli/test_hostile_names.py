@@ -77,7 +77,10 @@ def test_the_page_has_no_tag_that_vallum_did_not_write(run: tuple[Path, Said]) -
     page = (run[0] / "report.html").read_text("utf-8")
     tags = Tags()
     tags.feed(page)
-    assert {"script", "img", "b", "a", "link", "iframe"} & {tag for tag, _ in tags.found} <= {"b"}
+    assert {"script", "img", "b", "a", "link", "iframe"} & {tag for tag, _ in tags.found} <= {"b", "a", "script"}
+    scripts = [dict(attributes) for tag, attributes in tags.found if tag == "script"]
+    assert scripts == [{"type": "application/json"}, {}]  # the gallery's data, and vallum's own script
+    assert all(dict(attributes)["href"].startswith("#") for tag, attributes in tags.found if tag == "a")
     assert not any(name.startswith("on") for _, attributes in tags.found for name, _ in attributes)
     assert harmless(page)
     assert "&lt;script&gt;alert(1)" in page
@@ -86,6 +89,30 @@ def test_the_page_has_no_tag_that_vallum_did_not_write(run: tuple[Path, Said]) -
     assert r"\u202egnp.exe" in page
     assert "<!--" not in page
     assert " 49" not in page.split("Left out")[1]
+
+
+@pytest.mark.parametrize("form", ["markdown", "latex", "csv"])
+def test_tables_for_others_are_as_harmless(run: tuple[Path, Said], form: str) -> None:
+    said = command("report", run[0], "--format", form)
+    assert said.code == 0, said.err
+    assert harmless(said.out)
+    assert (
+        r"\\u202e" if form == "markdown" else r"\textbackslash{}u202e" if form == "latex" else r"\u202e"
+    ) in said.out
+    if form == "markdown":
+        tags = Tags()
+        tags.feed("\n".join(line for line in said.out.splitlines() if not line.startswith("    ")))  # those are code
+        assert tags.found == []
+
+
+def test_figures_for_others_are_as_harmless(run: tuple[Path, Said], tmp_path: Path) -> None:
+    assert command("report", run[0], "--format", "svg", "--out", tmp_path).code == 0
+    for path in tmp_path.iterdir():
+        text = path.read_text("utf-8")
+        assert harmless(text)
+        tags = Tags()
+        tags.feed(text)
+        assert {tag for tag, _ in tags.found} <= {"svg", "title", "style", "g", "path", "circle", "rect", "text"}
 
 
 def test_an_error_is_one_harmless_line(run: tuple[Path, Said], tmp_path: Path) -> None:

@@ -133,6 +133,8 @@ def test_a_threat_can_be_added_to_a_run(tmp_path: Path) -> None:
 class Rounding(Defence):
     """Rounds pixels to eight levels: no gradient comes through, and nothing else is gained."""
 
+    randomised = stateful = False
+
     def forward(self, pictures: Tensor) -> Tensor:
         return self.model((pictures * 8).round() / 8)
 
@@ -142,10 +144,11 @@ def test_a_defence_is_attacked_through_all_its_surfaces(tmp_path: Path) -> None:
     models = {"bare": bare, "defended": Rounding(bare)}
     run = vallum.evaluate(models, images(), PGD(16 / 255, steps=5), out=tmp_path, progress=False)
     left = {(o.model, o.surface): o.accuracy for o in run.outcomes if o.threat.startswith("pgd")}
-    assert set(left) == {("bare", "direct"), ("defended", "direct"), ("defended", "transfer"), ("defended", UNION)}
-    assert left["defended", "direct"].mean() > 0.8  # its gradient is zero: straight through it looks strong
-    assert left["defended", "transfer"].mean() < 0.4  # and falls to what was found without it
-    union = np.minimum(left["defended", "direct"], left["defended", "transfer"])
+    ways = ("direct", "straight-through", "black-box", "transfer")
+    assert set(left) == {("bare", "direct"), *(("defended", way) for way in (*ways, UNION))}
+    assert left["defended", "direct"].mean() > 0.8  # its gradient is zero: head on it looks strong
+    assert left["defended", "straight-through"].mean() < 0.4  # and falls where the rounding is passed over
+    union = np.stack([left["defended", way] for way in ways]).min(0)
     assert left["defended", UNION].tolist() == union.tolist()
     assert next(m for m in run.plan.models if m.name == "defended").ignorant == ("transfer",)
 
@@ -162,7 +165,8 @@ def test_only_declared_surfaces_are_used(tmp_path: Path) -> None:
     run = vallum.evaluate(
         OneWay(Wrapped(classifier(), classes=4)), images(), THREATS_HERE, out=tmp_path, progress=False
     )
-    assert {o.surface for o in run.outcomes if o.threat != WORST} == {"through the bare model"}
+    surfaces = {o.surface for o in run.outcomes if o.threat != WORST and not o.model.endswith("undefended")}
+    assert surfaces == {"through the bare model"}
 
 
 class Cheat(Threat):

@@ -25,7 +25,7 @@ def test_specs_round_trip() -> None:
         assert isinstance(chain, Compose)
         assert threat(chain.spec) == chain
         assert len(chain.parts) == 2
-    assert threat("fog:3+jpeg:2").spec == "fog:severity=3+jpeg_compression:severity=2"
+    assert threat("fog:3+jpeg:2").spec == "fog:3+jpeg_compression:2"
     assert not isinstance(threat("gaussian:std=1e+0"), Compose)
 
 

@@ -64,6 +64,22 @@ class TestEach:
             assert float(difference.max()) < 1.5 / 255  # a step of eight bits where rounding error decides
             assert float(difference.mean()) < 1e-5
 
+    def test_memory_layout_does_not_matter(self, name: str) -> None:
+        images, one = batch(), threat(f"{name}:3")
+        assert torch.equal(
+            one(None, images.contiguous(memory_format=torch.channels_last), NOTHING), one(None, images, NOTHING)
+        )
+
+    def test_nothing_given_is_written_on(self, name: str) -> None:
+        images = batch()
+        before = images.clone()
+        changed = threat(f"{name}:3")(None, images, NOTHING)
+        assert torch.equal(images, before)
+        assert changed.untyped_storage().data_ptr() != images.untyped_storage().data_ptr()
+        tracked = before.clone().requires_grad_()
+        assert torch.allclose(threat(f"{name}:3")(None, tracked, NOTHING), changed, atol=1.5 / 255)
+        assert torch.equal(tracked, before)
+
     def test_keys_and_seeds_decide_what_is_drawn(self, name: str) -> None:
         images = picture(40, 56).expand(2, -1, -1, -1)
         changed = threat(f"{name}:3")(None, images, NOTHING[:2], [1, 2])
@@ -83,9 +99,14 @@ class TestEach:
             assert threat(f"{name}:{severity},table=imagenet").strength(batch()) == rows[severity - 1]  # type: ignore[attr-defined]
 
     def test_spec_round_trip(self, name: str) -> None:
-        one = THREATS[name](severity=2.5, table="cifar", seed=3)
-        assert threat(one.spec) == one
-        assert one.spec == f"{name}:severity=2.5,table=cifar,seed=3"
+        for severity, text in ((1, "1"), (2.5, "2.5"), (7 / 3, "7/3"), (1.1 + 2.2, "3.3000000000000003")):
+            one = THREATS[name](severity=severity, table="cifar", seed=3)
+            assert one.spec == f"{name}:{text},table=cifar,seed=3"
+            assert threat(one.spec) == one
+        assert threat(f"{name}:severity=3").spec == threat(f"{name}:3").spec == f"{name}:3"
+        both = threat(f"{name}:2.5,seed=4+jpeg:10/3+{name}:1")
+        assert threat(both.spec) == both
+        assert both.spec == f"{name}:2.5,seed=4+jpeg_compression:10/3+{name}:1"
 
     def test_gradient_reaches_the_image(self, name: str) -> None:
         images = (batch()[:1] * 0.4 + 0.2).requires_grad_()

@@ -15,6 +15,7 @@ from vallum.threats import threat
 from vallum.threats.corruptions import Corruption
 from vallum.threats.corruptions.jpeg import jpeg
 from vallum.threats.corruptions.motion import motion_blur
+from vallum.threats.corruptions.sampling import middle
 
 IMAGE = picture()
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -28,7 +29,7 @@ class Given:
         self.chosen = {name: torch.as_tensor(np.asarray(draw)) for name, draw in draws.items()}
 
     def uniform(self, *shape: int, purpose: str, device: object = "cpu") -> Tensor:
-        return self.chosen[purpose]
+        return self.chosen[purpose].clone()  # as the real ones: whoever drew may write on it
 
     normal = integers = uniform
 
@@ -128,23 +129,41 @@ def test_glass_blur(severity: int) -> None:
     given = (steps[turn, ::-1, y, x] for turn in range(rounds) for y, x in places)
     with drawing(randint=lambda *_, **__: next(given)):
         theirs = as_image(imagecorruptions().glass_blur(as_bytes(IMAGE), severity))
-    numbers = (steps[:, 0] + reach) * 2 * reach + steps[:, 1] + reach
-    ours = altered("glass", severity, Given(**{f"round {turn}": numbers[turn][None] for turn in range(rounds)}))
+    chances = ((steps[:, 0] + reach) * 2 * reach + steps[:, 1] + reach + 0.5) / (2 * reach) ** 2
+    ours = altered("glass", severity, Given(**{f"round {turn}": chances[turn][None] for turn in range(rounds)}))
     # Both cast to bytes in between; where a value is whole, rounding error decides which way it falls.
     assert apart(ours, theirs) < 1.5 * LEVEL
     assert (ours - theirs).abs().mean() < 0.05 * LEVEL
 
 
-@pytest.mark.parametrize("severity", [1, 2, 3, 4])
-def test_snow(severity: int) -> None:
-    # The package leaves the flakes a column too wide while they are blurred, which shows where that column is drawn
-    # in: the angle points away from it.
+@pytest.mark.parametrize("severity", SEVERITIES)
+@pytest.mark.parametrize("degrees", [-135.0, -90.0, -46.0])
+@pytest.mark.parametrize("as_packaged", [False, True])
+def test_snow(severity: int, degrees: float, as_packaged: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two steps of ImageNet-C put back that the package leaves out: flakes trimmed to the image, cut to bytes.
+
+    As packaged, the flakes are blurred with one row and column more, which show on the two edges that streaks enter by.
+    """
+    reference = imagecorruptions()
+    uncut, uneven = reference.clipped_zoom, reference._motion_blur
+    if not as_packaged:
+        monkeypatch.setattr(reference, "clipped_zoom", lambda layer, size: uncut(layer, size)[:224, :224])
+        monkeypatch.setattr(
+            reference, "_motion_blur", lambda layer, **path: uneven(np.floor(layer * 255 + 1e-3) / 255, **path)
+        )
     flakes = np.random.default_rng(severity).standard_normal((224, 224))
-    with drawing(normal=lambda size, loc, scale: loc + scale * flakes, uniform=lambda low, high: -120.0):
-        theirs = as_image(imagecorruptions().snow(as_bytes(IMAGE), severity))
-    ours = altered("snow", severity, Given(flakes=flakes[None, None], angle=np.array([[15 / 90]])))
-    assert apart(ours, theirs) < 2.5 * LEVEL  # ImageNet-C cut the flakes to bytes first, the package does not
-    assert (ours - theirs).abs().mean() < 0.1 * LEVEL
+    with drawing(normal=lambda size, loc, scale: loc + scale * flakes, uniform=lambda low, high: degrees):
+        theirs = as_image(reference.snow(as_bytes(IMAGE), severity))
+    size = threat(f"snow:{severity}").strength(IMAGE[None])[2]  # type: ignore[attr-defined]
+    few = middle(224, size)
+    seen = slice((224 - few) // 2, (224 - few) // 2 + few)
+    ours = altered("snow", severity, Given(flakes=flakes[None, None, seen, seen], angle=[[(degrees + 135) / 90]]))
+    if not as_packaged:
+        assert apart(ours, theirs) < 0.01 * LEVEL
+    else:
+        inner = ours[:, 25:-25, 25:-25], theirs[:, 25:-25, 25:-25]  # paths are 25 steps long at most
+        assert apart(*inner) < 2.5 * LEVEL
+        assert (inner[0] - inner[1]).abs().mean() < 0.1 * LEVEL
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)

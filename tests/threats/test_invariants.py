@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +16,13 @@ from torch import Tensor, nn
 from vallum.errors import UserError
 from vallum.images import IGNORE
 from vallum.specs import parameters
-from vallum.threats import THREATS, Threat, threat
+from vallum.threats import THREATS, Threat
+from vallum.threats import threat as make_threat
 from vallum.threats.corruptions.base import Corruption
 from vallum.threats.norms import per_image
+from vallum.threats.universal import Fitted
 
+HERE = Path(__file__).parent / "threat_oracles.py"
 # Specs for each name that cannot stand alone, or that has more than one way to be. Keep the steps few.
 EXAMPLES = {
     "gaussian": ["gaussian:std=0.1", "gaussian:snr=10,seed=3"],
@@ -30,12 +35,14 @@ EXAMPLES = {
         "pgd:eps=0.6,norm=2,steps=3,restarts=2",
         "pgd:eps=2,norm=1,steps=3,loss=margin,early_stop=false",
         "pgd:eps=16/255,steps=3,loss=margin,targeted=true",
+        "pgd:eps=16/255,steps=3,loss=segpgd_cross_entropy",
         "pgd:eps=1,norm=2,steps=3,random_start=false,step_size=0.5,early_stop=false",
     ],
     "apgd": [
         "apgd:eps=16/255,steps=6",
         "apgd:eps=0.6,norm=2,steps=6,restarts=2,loss=dlr",
         "apgd:eps=2,norm=1,steps=10,loss=margin,early_stop=false",
+        "apgd:eps=16/255,steps=6,loss=balanced_cross_entropy",
         "apgd:eps=16/255,steps=10,loss=margin,targeted=true,large_first=true",
     ],
     "apgd_targeted": [
@@ -45,7 +52,7 @@ EXAMPLES = {
     ],
     "fgsm": [
         "fgsm:eps=16/255",
-        "fgsm:eps=0.6,norm=2",
+        "fgsm:eps=0.6,norm=2,loss=masked_cross_entropy",
         "fgsm:eps=2,norm=1,loss=dlr",
         "fgsm:eps=40,norm=0,loss=margin,targeted=true",
     ],
@@ -65,6 +72,34 @@ EXAMPLES = {
         "strong:eps=2,norm=1,effort=0.01,precision=bfloat16",
         "strong:eps=16/255,effort=0.002,exhaustive=true",
     ],
+    "own": ["own:threat_oracles:one_step,eps=16/255"],
+    "spsa": [
+        "spsa:eps=16/255,steps=3,directions=5",
+        "spsa:eps=0.6,norm=2,steps=3,directions=3,early_stop=false",
+        "spsa:eps=16/255,steps=3,directions=130,loss=cross_entropy,targeted=true",
+    ],
+    "hop_skip_jump": [
+        "hop_skip_jump:queries=90,directions=10",
+        "hop_skip_jump:queries=120,directions=40,norm=inf",
+        "hop_skip_jump:queries=90,eps=0.5,directions=10,targeted=true",
+    ],
+    "patch": [
+        "patch:size=0.1,steps=3,position=random",
+        "patch:size=0.05,steps=2,places=3,loss=cross_entropy",
+        "patch:size=0.2,steps=2,position=centre,targeted=true,early_stop=false",
+        "patch:size=0.3,steps=2,samples=2,position=random,shift=2,rotation=20,scale=1.2",
+    ],
+    "spatial": ["spatial:queries=13", "spatial:queries=5,search=random,border=mirror,early_stop=false"],
+    "warp": ["warp:reach=1,steps=3", "warp:reach=0.6,steps=2,restarts=2,spacing=7,early_stop=false"],
+    "transfer": [
+        f"transfer:eps=16/255,steps=3,diversity=1,surrogates=({HERE}:Exact)",
+        f"transfer:eps=0.6,norm=2,steps=3,diversity=1,translation=1,surrogates=({HERE}:Exact;{HERE}:Exact),targeted=true",
+    ],
+    "feature": [
+        "feature:eps=16/255,steps=4",
+        "feature:eps=0.6,norm=2,steps=4,restarts=2,early_stop=false",
+        "feature:eps=2,norm=1,steps=10",
+    ],
     "ddn": ["ddn:steps=6", "ddn:steps=6,targeted=true,first_radius=0.3"],
     "fmn": ["fmn:steps=6", "fmn:steps=6,norm=inf,targeted=true", "fmn:steps=6,norm=1", "fmn:steps=6,norm=0"],
     "sigma_zero": ["sigma_zero:steps=6", "sigma_zero:steps=6,targeted=true"],
@@ -74,6 +109,31 @@ EXAMPLES = {
         "random_search:eps=2,norm=1,queries=8,loss=cross_entropy,targeted=true",
     ],
 }
+
+
+# What is fitted is fitted first, quickly, to the classifier below; a saved perturbation is one that was.
+FITTED = {
+    "universal": ["universal:eps=16/255,steps=2,images=8,targets=1", "universal:eps=0.6,norm=2,steps=2,tile=8"],
+    "universal_patch": ["universal_patch:share=0.1,steps=2,images=8,targets=1"],
+    "universal_deepfool": ["universal_deepfool:eps=16/255,images=8,rounds=1"],
+}
+EXAMPLES |= FITTED | {
+    "pattern": ["pattern:eps=16/255,form=signs", "pattern:eps=0.6,norm=2,form=low_frequency"],
+    "perturbation": [f"perturbation:{Path(__file__).parent / 'ripple.safetensors'},eps=16/255"],
+}
+
+
+@functools.cache
+def _fitted(spec: str) -> Threat:
+    one = make_threat(spec)
+    assert isinstance(one, Fitted)
+    images = some_images(12)
+    return one.fit(Exact(), (images, Exact()(images).argmax(1)))
+
+
+def threat(spec: str | Threat) -> Threat:
+    fits = isinstance(spec, str) and spec.partition(":")[0] in FITTED
+    return _fitted(spec) if fits else make_threat(spec)
 
 
 def examples(name: str) -> list[str]:
@@ -92,9 +152,10 @@ def examples(name: str) -> list[str]:
 SPECS = [spec for name in THREATS for spec in examples(name)]
 DRAW_NOTHING = {  # the seed changes nothing, for there is nothing random about them
     *("brightness", "contrast", "defocus_blur", "gaussian_blur", "jpeg_compression", "pixelate", "saturate"),
-    *("zoom_blur", "clean", "fgsm", "momentum"),  # FGSM and momentum as they are in the examples
+    *("zoom_blur", "clean", "fgsm", "momentum", "own", "perturbation"),  # FGSM and momentum as in the examples
+    *("spatial:queries=13", "warp:reach=1,steps=3"),  # a grid, and a field that begins at nothing
 }
-every_threat = pytest.mark.parametrize("spec", SPECS)
+every_threat = pytest.mark.parametrize("spec", SPECS, ids=[spec.replace(str(HERE), "") for spec in SPECS])
 KEYS = [3, -8, 11, 0, 2**40, 7]
 
 
@@ -190,6 +251,8 @@ def test_the_spec_makes_the_threat_again(spec: str) -> None:
 class Net(nn.Module):
     """Everything that could be disturbed: batch norm, dropout, a frozen parameter, gradients in progress."""
 
+    calls = 0  # of a copy too: an attack may search on one
+
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
@@ -200,11 +263,11 @@ class Net(nn.Module):
         self.eval()
         self.features[3].train()  # a mixed mode, as somebody may have set it
         self.features[3].p = 0.0
-        self.calls, self.fails_at = 0, 0
+        self.fails_at = 0
 
     def forward(self, images: Tensor) -> Tensor:
-        self.calls += 1
-        if self.calls == self.fails_at:
+        Net.calls += 1
+        if Net.calls == self.fails_at:
             raise KeyboardInterrupt
         return self.head(self.features(images)).mean((2, 3))
 
@@ -220,6 +283,11 @@ def state_of(model: nn.Module) -> dict[str, Any]:
     }
 
 
+def for_masks(spec: str) -> Threat:
+    """A surrogate must be what the model is."""
+    return threat(spec.replace(f"{HERE}:Exact", f"{HERE}:exact_pixels"))
+
+
 def check_same(one: Any, other: Any) -> None:
     torch.testing.assert_close(one, other, rtol=0, atol=0)
 
@@ -230,7 +298,7 @@ def test_the_model_is_left_as_it_was_even_when_interrupted(spec: str, fails_at: 
     one, model, images = threat(spec), Net(), some_images()
     labels = labels_for(one, model, images)
     before = state_of(model)
-    model.calls, model.fails_at = 0, fails_at
+    Net.calls, model.fails_at = 0, fails_at
     interrupted = False
     try:
         one(model, images, labels, KEYS)
@@ -268,7 +336,7 @@ def test_the_seed_is_what_changes_what_is_drawn(spec: str) -> None:
     if "seed" not in {p.name for p in parameters(type(threat(spec)))}:
         pytest.skip("draws nothing")
     one, other, again = seeded(spec, 0), seeded(spec, 1), seeded(spec, 0)
-    draws = spec.partition(":")[0] not in DRAW_NOTHING and "random_start=false" not in spec
+    draws = not {spec, spec.partition(":")[0]} & DRAW_NOTHING and "random_start=false" not in spec
     model, images = Exact(), some_images()
     labels = labels_for(one, model, images)
     found = one(model, images, labels, KEYS)
@@ -288,7 +356,7 @@ def masks() -> Tensor:
 
 @every_threat
 def test_segmentation(spec: str, masks: Tensor) -> None:
-    one, model, images = threat(spec), ExactPixels(), some_images()
+    one, model, images = for_masks(spec), ExactPixels(), some_images()
     labels = torch.where(masks == IGNORE, IGNORE, (masks + 1) % 3) if one.targeted else masks
     before = labels.clone()
     found = one(model, images, labels, KEYS)
@@ -301,9 +369,11 @@ def test_segmentation(spec: str, masks: Tensor) -> None:
 
 @every_threat
 def test_what_is_in_an_ignored_pixel_matters_to_no_other(spec: str) -> None:
-    one, images = threat(spec), some_images()
+    one, images = for_masks(spec), some_images()
     if one.kind not in ("attack", "clean") and "pgd" not in spec:
         pytest.skip("looks at no label")
+    if one.moves_labels and one.budget is None:
+        pytest.skip("what is ignored moves with the image")
     ignored = torch.zeros(16, 16, dtype=torch.bool)  # the same in every image, so that the model need not know which
     ignored[5], ignored[8:, :4] = True, True
     labels = labels_for(one, ExactPixels(), images).masked_fill(ignored, IGNORE)
@@ -332,3 +402,21 @@ def test_a_model_may_be_any_function(spec: str) -> None:
     one, model, images = threat(spec), Exact(), some_images()
     labels = labels_for(one, model, images)
     assert torch.equal(one(model.forward, images, labels, KEYS), one(model, images, labels, KEYS))
+
+
+@every_threat
+def test_what_is_no_image_is_refused_with_a_remedy(spec: str) -> None:
+    one, model, images = threat(spec), Exact(), some_images()
+    labels = labels_for(one, model, images)
+    for wrong, remedy in (
+        (images * 255, "divide them by 255"),
+        ((images * 255).to(torch.uint8), r"images\.float\(\) / 255"),
+        (images * 4 - 2, "normalisation"),
+        (images.masked_fill(images == 0, torch.nan), "NaN"),
+        (images[0], r"images\[None\]"),
+        (images.numpy(), "torch.as_tensor"),
+    ):
+        with pytest.raises(UserError, match=remedy):
+            one(model, wrong, labels, KEYS)
+        with pytest.raises(UserError, match=remedy):
+            one.with_labels(model, wrong, labels, KEYS)

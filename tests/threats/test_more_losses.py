@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax, softmax
+from threat_oracles import ExactPixels
 from torch import Tensor
 
 from vallum.errors import UserError
 from vallum.images import IGNORE
-from vallum.threats.losses import GUIDED_LOSSES, LOSSES, guided_loss_named, loss_named
-from vallum.threats.segmentation_losses import balanced_cross_entropy, lost_overlap, wrong_share
+from vallum.threats import APGD, PGD, threat
+from vallum.threats.losses import (
+    GUIDED_LOSSES,
+    LOSSES,
+    LossName,
+    SteadyLoss,
+    at_progress,
+    guided_loss_named,
+    loss_named,
+)
+from vallum.threats.losses import margin as margin_of
+from vallum.threats.segmentation_losses import lost_overlap, rank_of, wrong_share
 
 Array = np.ndarray
 
@@ -40,6 +52,8 @@ def by_hand(name: str, z: Array, y: int) -> float:
             "dlr": margin(z, y) / (top[0] - top[2]) if len(z) > 2 else margin(z, y),
             "clipped_cross_entropy": min(ce, -math.log(0.2)),
             "masked_cross_entropy": ce * right,
+            "balanced_cross_entropy": ce * right,
+            "segpgd_cross_entropy": ce * right,
             "cosine_cross_entropy": ce * (p @ one) / np.linalg.norm(p),
             "normalised_logit": -z[y] / np.linalg.norm(z) * right,
         }[name]
@@ -75,27 +89,67 @@ def test_dlr_is_positive_exactly_where_the_image_has_fallen_and_blind_to_scale(c
         torch.testing.assert_close(dlr(logits * 7 + 3, labels), dlr(logits, labels))
 
 
-@pytest.mark.parametrize("name", [*sorted(LOSSES), "balanced"])
+@pytest.mark.parametrize("name", sorted(LOSSES))
 def test_pixels_are_averaged_and_ignored_ones_get_no_gradient(name: str) -> None:
     logits = torch.randn(3, 4, 2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
     labels = logits.detach().argmax(1)
     labels[0, 0] = (labels[0, 0] + 1) % 4
     labels[1, :, 2:] = IGNORE
     labels[2] = IGNORE
-    loss = balanced_cross_entropy if name == "balanced" else loss_named(name)
-    found = loss(logits, labels)
+    found = loss_named(name)(logits, labels)
     (gradient,) = torch.autograd.grad(found.sum(), logits)
     assert not bool(gradient[(labels == IGNORE)[:, None].expand_as(gradient)].any())
     for i in range(3):
         at = [(r, c) for r in range(2) for c in range(5) if labels[i, r, c] != IGNORE]
-        kind = "masked_cross_entropy" if name == "balanced" else name
-        values = [by_hand(kind, logits.detach()[i, :, r, c].numpy(), int(labels[i, r, c])) for r, c in at]
+        values = [by_hand(name, logits.detach()[i, :, r, c].numpy(), int(labels[i, r, c])) for r, c in at]
         weights = [1.0 for _ in at]
-        if name == "balanced":
+        if name == "balanced_cross_entropy":
             there = [int(labels[i, r, c]) for r, c in at]
             weights = [len(at) / len(set(there)) / there.count(y) for y in there]
         wanted = np.mean(np.multiply(values, weights)) if at else 0.0
         assert float(found[i].detach()) == pytest.approx(float(wanted), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.3, 1.0])
+def test_segpgd_shifts_from_right_pixels_to_wrong_ones(progress: float) -> None:
+    logits, labels, _ = drawn(4)
+    ce = -torch.tensor(log_softmax(logits.numpy(), 1)).gather(1, labels[:, None])[:, 0]
+    right = logits.argmax(1) == labels
+    assert 0 < int(right.sum()) < len(right)
+    weight = torch.where(right, 1 - progress / 2, progress / 2)  # lambda = (t - 1) / 2T
+    torch.testing.assert_close(at_progress(loss_named("segpgd_cross_entropy"), progress)(logits, labels), ce * weight)
+    torch.testing.assert_close(at_progress(loss_named("margin"), progress)(logits, labels), margin_of(logits, labels))
+
+
+def test_every_loss_can_be_chosen_where_a_loss_can() -> None:
+    assert set(get_args(LossName)) == set(LOSSES) == {*get_args(SteadyLoss), "segpgd_cross_entropy"}
+    for name in LOSSES:
+        assert PGD(eps=0.1, loss=name).spec == threat(f"pgd:eps=0.1,loss={name}").spec
+    for name in get_args(SteadyLoss):
+        assert APGD(eps=0.1, loss=name).spec == threat(f"apgd:eps=0.1,loss={name}").spec
+    with pytest.raises(UserError, match="masked_cross_entropy leads away from a label"):
+        PGD(eps=0.1, loss="masked_cross_entropy", targeted=True)
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+@pytest.mark.parametrize("attack", [PGD, APGD])
+def test_each_loss_makes_more_pixels_wrong_and_none_is_lost_again(name: str, attack: type[PGD | APGD]) -> None:
+    if attack is APGD and name == "segpgd_cross_entropy":
+        return
+    images = torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    model, seen = ExactPixels(), list[Tensor]()
+    labels = model(images).argmax(1)
+
+    def watched(points: Tensor) -> Tensor:
+        logits = model(points)
+        seen.append(wrong_share(logits.detach(), labels))
+        return logits
+
+    found = attack(eps=0.15, steps=8, loss=name, early_stop=False)(watched, images, labels)
+    share, most = wrong_share(model(found), labels), torch.stack(seen).amax(0)
+    assert float(share.min()) > 0.3
+    if rank_of(name) is not None:
+        assert torch.equal(share, most)
 
 
 def test_share_of_wrong_pixels() -> None:

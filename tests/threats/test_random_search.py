@@ -17,7 +17,7 @@ def test_finds_the_optimum_where_it_is_one_colour(norm: str, eps: float) -> None
     weight = torch.zeros(2, 3, 8, 8)
     weight[1] = torch.tensor([1.0, -1.0, 1.0]).view(3, 1, 1)
     model = Linear(weight.flatten(1))
-    found = RandomSearch(eps=eps, norm=norm, queries=300, early_stop=False)(model, images, labels)
+    found = RandomSearch(eps=eps, norm=norm, queries=1000, early_stop=False)(model, images, labels)
     gain = (margin(model(found), labels) - margin(model(images), labels)).detach()
     best = {"inf": eps * 192, "2": eps * 192**0.5, "1": eps}[norm]
     torch.testing.assert_close(gain, torch.full((6,), best), rtol=1e-4, atol=0)

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
+from vallum.images import IGNORE
+from vallum.models import load_model
+from vallum.models.model import Model
 from vallum.threats.losses import margin
 
 Array = NDArray[np.float64]
@@ -103,6 +106,10 @@ class ExactPixels(nn.Module):
         return torch.stack([red * green * 3, green - blue * blue, blue + 0.3 - red * red], 1)  # (N, K, H, W)
 
 
+def exact_pixels() -> Model:
+    return load_model(ExactPixels(), task="segment")
+
+
 SHAPE, EPS = (3, 6, 6), {"inf": 0.06, "2": 0.5, "1": 2.5}
 
 
@@ -127,3 +134,12 @@ def optimum(norm: str, model: Linear, images: Tensor, eps: float) -> tuple[Tenso
             gain = highest(norm, weight[rival] - weight[0], eps, -image, 1 - image)
             best[i] = max(float(best[i]), float(logits[i, rival] - logits[i, 0]) + gain)
     return margin(logits, torch.zeros(len(images), dtype=torch.long)), best
+
+
+def one_step(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """An attack as a user would write it."""
+    point = images.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(
+        torch.nn.functional.cross_entropy(model(point), labels, ignore_index=IGNORE), point
+    )
+    return (images + 16 / 255 * gradient.sign()).clamp(0, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -82,10 +82,24 @@ def evaluate(
     ] = 0,
     threads: Annotated[int, typer.Option(help="Threads per process.", rich_help_panel=RUN)] = 1,
     device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:1`.", rich_help_panel=RUN)] = "auto",
+    adaptive: Annotated[
+        Literal["default", "full"],
+        typer.Option(help="Surfaces on which a defence is attacked: `full` adds the dear ones.", rich_help_panel=RUN),
+    ] = "default",
+    draws: Annotated[
+        int, typer.Option(help="How often a defence that draws at random is asked.", rich_help_panel=RUN)
+    ] = 10,
+    undefended: Annotated[
+        bool,
+        typer.Option(help="Measure beside each defence the bare model beneath it.", rich_help_panel=RUN),
+    ] = True,
     ray: Annotated[
         str | None,
         typer.Option(help="Address of a Ray cluster that shares the run's folder.", rich_help_panel=RUN),
     ] = None,
+    pictures: Annotated[
+        int, typer.Option(help="Of how many images to keep pictures for the report.", rich_help_panel=RUN)
+    ] = 24,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.", rich_help_panel=RUN)] = False,
 ) -> None:
     r"""Measure what is left of a model's accuracy under noise and attack.
@@ -142,6 +156,10 @@ def evaluate(
         threads=threads,
         device=device,
         ray=ray,
+        adaptive=adaptive,
+        draws=draws,
+        undefended=undefended,
+        pictures=pictures,
         progress=not quiet,
     )
     page = write_report(run)

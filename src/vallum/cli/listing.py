@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-KINDS = ("models", "data", "threats", "defences")
+KINDS = ("models", "data", "clips", "threats", "defences")
 
 
 def listing(
     kind: Annotated[
-        Literal["models", "data", "threats", "defences", "all"], typer.Argument(help="What to list.")
+        Literal["models", "data", "clips", "threats", "defences", "all"], typer.Argument(help="What to list.")
     ] = "all",
 ) -> None:
-    """List models, data, threats and defences, with what each takes.
+    """List models, data, clips of video, threats and defences, with what each takes.
 
     ```
     vallum list
@@ -50,9 +50,10 @@ def _entries(kind: str) -> list[tuple[str, str, str]]:
 
         shipped = [(f"builtin:{name}", "shipped with vallum", "") for name in builtin_names()]
         return [*((f"{n}:", _first_line(MODEL_SOURCES[n]), "") for n in MODEL_SOURCES), *shipped]
-    from vallum.data import DATA_SOURCES
+    from vallum.data import CLIP_SOURCES, DATA_SOURCES
 
-    return [(f"{name}:", _first_line(DATA_SOURCES[name]), "") for name in DATA_SOURCES]
+    sources: Any = CLIP_SOURCES if kind == "clips" else DATA_SOURCES
+    return [(f"{name}:", _first_line(sources[name]), "") for name in sources]
 
 
 def _first_line(thing: object) -> str:

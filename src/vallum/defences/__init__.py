@@ -3,7 +3,27 @@
 from __future__ import annotations
 
 from vallum.defences.adversarial_training import Adversarial
+from vallum.defences.base import Cost, Defence, Surface, surfaces_of
+from vallum.defences.chance import draws_for
+from vallum.defences.depth_multitask import DepthMultitask
 from vallum.defences.plain import Plain
 from vallum.defences.recipe import RECIPES, Context, Losses, Recipe, recipe
+from vallum.defences.shared_training import FastSharedTraining, SharedTraining
 
-__all__ = ["RECIPES", "Adversarial", "Context", "Losses", "Plain", "Recipe", "recipe"]
+__all__ = [
+    "RECIPES",
+    "Adversarial",
+    "Context",
+    "Cost",
+    "Defence",
+    "DepthMultitask",
+    "FastSharedTraining",
+    "Losses",
+    "Plain",
+    "Recipe",
+    "SharedTraining",
+    "Surface",
+    "draws_for",
+    "recipe",
+    "surfaces_of",
+]

@@ -1,34 +1,40 @@
-"""What every defence has in common: it wraps a model, is a model, and says how it must be attacked."""
+"""What every defence has in common: it wraps a model, is a model, and says how it must be attacked.
+
+A defence that says nothing of itself is taken for one that draws at random, hides its gradient and keeps a state, and
+is attacked accordingly. What it declares to be otherwise saves that time; the audit looks whether it is true.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Self
 
 from torch import Tensor
 
+from vallum.defences.cost import Cost, cost_of
+from vallum.defences.stand_ins import Averaged, StraightThrough
+from vallum.defences.surface import Surface, black_box, carried_over
 from vallum.models.model import Model
 
 
-@dataclass(frozen=True)
-class Surface:
-    """One way to attack a model: the attack works on `through`, and what it finds is tested on the model itself.
-
-    `through` may be the model, a differentiable stand-in for a part that has no useful gradient, an average over its
-    randomness, or the bare model beneath a defence. `knows_defence` is False where the attacker ignores the defence:
-    that number is shown beside the others, labelled so, and never alone.
-    """
-
-    name: str
-    through: Model
-    knows_defence: bool = True
-
-
 class Defence(Model):
-    """A model around a model. Subclasses define `forward`, and add to `attack_surfaces` what their inside calls for.
+    """A model around a model. Subclasses define `forward`, or `purify` alone where they only change the images.
 
-    Without more being said a defence is attacked straight through and by transfer from the model beneath it.
+    >>> class Dimmed(Defence):
+    ...     randomised, exact_gradient, stateful = False, True, False
+    ...     def purify(self, images): return images * 0.9
+    >>> from vallum.models import load_model
+    >>> [surface.name for surface in Dimmed(load_model("builtin:signs_resnet")).attack_surfaces()]
+    ['direct', 'black-box', 'transfer']
     """
+
+    randomised: bool = True  # whether two calls with the same images may answer differently
+    exact_gradient: bool = False  # whether autograd through `forward` gives the gradient of what it computes
+    stateful: bool = True  # whether a call changes what later calls answer
+    average_over: int = 8  # draws that an attacker takes the mean of, where there is randomness
+
+    purify: ClassVar[Callable[..., Tensor] | None] = None  # (self, images) -> images, where that is all it does
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -38,12 +44,74 @@ class Defence(Model):
         self.train(model.training)  # in the mode of what it wraps, and not in training mode as a new module would be
 
     def forward(self, images: Tensor) -> Tensor:
-        raise NotImplementedError
+        if self.purify is None:
+            raise NotImplementedError(f"{type(self).__name__} defines neither forward nor purify")
+        return self.model(self.purify(images))
+
+    def stand_ins(self) -> dict[str, Model]:
+        """What has a useful gradient in place of this defence around `self.model`, the best first, by name.
+
+        Straight through, unless the gradient is exact. Families add theirs: unrolled, aware of its tasks, and so on.
+        """
+        return {} if self.exact_gradient else {"straight-through": StraightThrough(self)}
 
     def attack_surfaces(self) -> Sequence[Surface]:
-        return (Surface("direct", self), Surface("transfer", self.model, knows_defence=False))
+        """How the whole stack, from here down to the bare model, must be attacked."""
+        surfaces = [Surface("direct", self), *(self._surface(way, self.through(way)) for way in self._ways())]
+        if self.draws_at_random:
+            surfaces.append(self._surface("expectation", self))
+            surfaces.append(Surface("known draw", self, known_draw=True, in_union=False))
+        surfaces.append(Surface("black-box", self, attack=black_box))
+        surfaces.append(Surface("transfer", self.bare, knows_defence=False, attack=carried_over))
+        return surfaces
+
+    def _surface(self, name: str, through: Model) -> Surface:
+        """Through this model, or through its mean over several draws where the defence draws at random."""
+        if not self.draws_at_random:
+            return Surface(name, through)
+        return Surface(name, Averaged(through, self.average_over), weight=self.average_over)
+
+    @property
+    def bare(self) -> Model:
+        """What is left when every defence of the stack is taken away."""
+        return self.model.bare if isinstance(self.model, Defence) else self.model
+
+    @property
+    def draws_at_random(self) -> bool:
+        """Whether any defence of the stack does."""
+        return self.randomised or (isinstance(self.model, Defence) and self.model.draws_at_random)
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether any defence of the stack does."""
+        return self.stateful or (isinstance(self.model, Defence) and self.model.keeps_state)
+
+    def cost(self, images: Tensor) -> Cost:
+        """What a prediction takes, measured on these images, relative to one of the bare model."""
+        return cost_of(self, self.bare, images)
+
+    def around(self, model: Model) -> Self:
+        """The same defence, sharing all that it has learnt, around another model."""
+        twin = copy.copy(self)
+        twin._modules = {**self._modules, "model": model}
+        return twin
+
+    def through(self, way: str) -> Model:
+        """The stack where each defence that has this stand-in is replaced by it, and every other by its best one."""
+        inner = self.model.through(way) if isinstance(self.model, Defence) else self.model
+        mine = self.around(inner)
+        stand_ins = mine.stand_ins()
+        return stand_ins.get(way) or next(iter(stand_ins.values()), mine)
+
+    def _ways(self) -> list[str]:
+        inner = self.model._ways() if isinstance(self.model, Defence) else []
+        return list(dict.fromkeys([*self.stand_ins(), *inner]))
 
 
-def surfaces_of(model: Model) -> Sequence[Surface]:
+def surfaces_of(model: Model, thorough: bool = True) -> Sequence[Surface]:
     """How `model` must be attacked: a defence declares it, any other model is attacked directly."""
-    return model.attack_surfaces() if isinstance(model, Defence) else (Surface("direct", model),)
+    declared = model.attack_surfaces() if isinstance(model, Defence) else (Surface("direct", model),)
+    return [surface for surface in declared if thorough or not surface.thorough]
+
+
+__all__ = ["Averaged", "Cost", "Defence", "StraightThrough", "Surface", "surfaces_of"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from vallum.images import Batch, Draws
+from vallum.images import Batch, Draws, Task
 from vallum.models.model import Model
 from vallum.specs import Registry
 from vallum.threats.base import Threat
@@ -52,6 +52,8 @@ class Recipe:
     changes while training lives in the companion, never in the recipe.
     """
 
+    tasks: ClassVar[tuple[Task, ...]] = tuple(Task)  # what the models that it trains may be there for
+
     @property
     def spec(self) -> str:
         return RECIPES.spec(self)
@@ -76,6 +78,17 @@ class Recipe:
     def step(self, model: Model, batch: Any, context: Context) -> Losses:
         """The losses of one part, each a mean over its images."""
         raise NotImplementedError
+
+    def finish(self, model: Model, companion: nn.Module) -> dict[str, Any]:
+        """What is known of the trained model besides its accuracy, to be kept beside it; called once, at the end.
+
+        An entry "failed" says in a line why this is not what the recipe promises; the training ends with that error.
+        """
+        return {}
+
+    def keep(self, companion: nn.Module) -> dict[str, Tensor]:
+        """Tensors of the companion that are saved beside the model's, for whoever asked for them."""
+        return {}
 
     def probe(self) -> Threat | None:
         """The attack under which accuracy is worth watching while this recipe is at work."""

@@ -6,9 +6,9 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,9 +16,12 @@ from torch import nn
 
 from vallum.data import load_data
 from vallum.data.data import Data
-from vallum.defences.base import surfaces_of
+from vallum.defences.base import Defence, surfaces_of
 from vallum.errors import UserError
-from vallum.evaluation.plan import Plan, PlannedModel, PlannedThreat
+from vallum.evaluation import fitting
+from vallum.evaluation.measure import fresh
+from vallum.evaluation.pictures import spread
+from vallum.evaluation.plan import Fit, Plan, PlannedModel, PlannedThreat
 from vallum.evaluation.progress import Progress
 from vallum.evaluation.run import Run
 from vallum.evaluation.store import Store
@@ -30,12 +33,13 @@ from vallum.models import check_model, load_model, weights_fingerprint
 from vallum.models.load import available
 from vallum.models.model import Model
 from vallum.threats import Threat, threat
+from vallum.threats.universal.base import Fitted
 
 
 def evaluate(
     models: str | nn.Module | Sequence[str | nn.Module] | dict[str, Any],
     data: Any,
-    threats: str | Threat | Sequence[str | Threat] = ("gaussian:std=0.1", "pgd:eps=4/255"),
+    threats: Any = ("gaussian:std=0.1", "pgd:eps=4/255"),
     *,
     out: str | os.PathLike[str] | None = None,
     n: int | None = None,
@@ -45,28 +49,46 @@ def evaluate(
     threads: int = 1,
     device: str = "auto",
     ray: str | None = None,
+    adaptive: Literal["default", "full"] = "default",
+    draws: int = 10,
+    undefended: bool = True,
+    pictures: int = 24,
     progress: bool = True,
 ) -> Run:
     """Measure what is left of each model's accuracy under each threat, on the same images with the same draws.
 
     `models` is one model or several, as anything that `load_model` takes, or a dict of names for the tables; `data` is
-    anything that `load_data` takes; `n` images of it are drawn evenly by the seed. Whatever was finished when a run was
-    interrupted is kept: the same call with the same `out` goes on from there, and ends with the same rows.
+    anything that `load_data` takes; `n` images of it are drawn evenly by the seed. `threats` are specs, threats, your
+    own functions `(model, images, labels) -> images`, or attack objects of other libraries. Whatever was finished when
+    a run was interrupted is kept: the same call with the same `out` goes on from there, and ends with the same rows.
+
+    A defence is attacked through each surface that it declares, with `adaptive="full"` also through those that are
+    dear, and asked `draws` times about what was found where it draws at random. The bare model beneath it is measured
+    beside it unless `undefended` is False.
+
+    Of `pictures` of the images, spread evenly, it is kept what each threat made of them, for the report to show.
 
     `workers` processes share the work; a script calls this under `if __name__ == "__main__":` where there are several.
     """
     named, source, wanted = _models(models), load_data(data), _threats(threats, seed)
-    for what, number in (("batch_size", batch_size), ("workers", workers), ("threads", threads)):
+    if adaptive not in ("default", "full"):
+        raise UserError(f"adaptive={adaptive!r}", "default or full")
+    counts = {"batch_size": batch_size, "workers": workers, "threads": threads, "draws": draws}
+    for what, number in counts.items():
         if number < 1:
             raise UserError(f"{what}={number}", "at least 1 is needed")
-    if seed < 0:
-        raise UserError(f"seed={seed}", "0 or more is needed")
+    for what, number in (("seed", seed), ("pictures", pictures)):
+        if number < 0:
+            raise UserError(f"{what}={number}", "0 or more is needed")
+    if undefended:
+        named = with_undefended(named)
     device = _device(device)
     images = choose(len(source), n, seed)
     notes = _check(named, wanted, source, images[:batch_size], device)
+    costs = _costs(named, source, images[:8], device)
     plan = Plan(
-        models=tuple(_planned(name, model) for name, model in named.items()),
-        threats=tuple(PlannedThreat(t.spec, t.kind, t.kind == "attack", t.passes) for t in wanted),
+        models=tuple(_planned(name, model, wanted, adaptive == "full", draws) for name, model in named.items()),
+        threats=tuple(_planned_threat(t, source, images, seed) for t in wanted),
         data=source.spec,
         data_fingerprint=source.fingerprint(images),
         task=source.task,
@@ -76,25 +98,31 @@ def evaluate(
         threads=threads,
         device=device.split(":")[0],
         seed=seed,
+        pictures=tuple(spread(images, pictures)),
     )
     store = Store(Path(out) if out is not None else Path("runs") / plan.id)
     store.begin(plan)
 
     job = Job(plan, store, list(named.values()), wanted, source)
-    cells = list(plan.cells())
+    cells = [*plan.fits(), *plan.cells()]
     todo = [cell for cell in cells if not store.is_done(cell)]
     started = time.time()
     with Progress(cells, todo, plan, shown=progress) as bar:
-        if ray is not None:
-            on_ray(job, todo, bar.done, ray)
-        elif workers == 1 or len(todo) < 2:
-            here(job, todo, bar.done)
-        else:
-            in_processes(job, todo, bar.done, workers)
+        for fits in (True, False):  # what is fitted is fitted before any image meets it
+            now = [cell for cell in todo if isinstance(cell, Fit) == fits]
+            if ray is not None and now:
+                on_ray(job, now, bar.done, ray)
+            elif workers == 1 or len(now) < 2:
+                here(job, now, bar.done)
+            else:
+                in_processes(job, now, bar.done, workers)
     run = Run(store.folder)
     took = {"workers": workers, "seconds": round(time.time() - started, 1)}
     finished = time.strftime("%Y-%m-%d %H:%M:%S %z")
-    run.conclude({"command": command(), **machine(), **took, "finished": finished, "notes": notes}, _no_images(source))
+    run.conclude(
+        {"command": command(), **machine(), **took, "finished": finished, "notes": notes, "costs": costs},
+        _no_images(source),
+    )
     if not run.measured:
         why = next(iter(run.left_out.values()), "")
         raise UserError(f"none of the {len(images)} images could be read", why, "check the data set, or take another")
@@ -130,13 +158,29 @@ def _models(models: Any) -> dict[str, Model]:
     return named
 
 
+def with_undefended(named: dict[str, Model]) -> dict[str, Model]:
+    """Beside each defence the model beneath it, unless that is there already."""
+    there = {weights_fingerprint(model) for model in named.values() if not isinstance(model, Defence)}
+    found: dict[str, Model] = {}
+    for name, model in named.items():
+        if isinstance(model, Defence) and (mark := weights_fingerprint(model.bare)) not in there:
+            there.add(mark)
+            found[_free(f"{name}, undefended", named)] = model.bare
+        found[name] = model
+    return found
+
+
+def _free(name: str, taken: Iterable[str]) -> str:
+    while name in taken:
+        name += "'"
+    return name
+
+
 def _threats(threats: Any, seed: int) -> list[Threat]:
     """Clean first, each once; the run's seed goes to those that have none of their own."""
     given = [threats] if isinstance(threats, str) or not isinstance(threats, Iterable) else list(threats)
     wanted: dict[str, Threat] = {}
     for one in ["clean", *given]:
-        if not isinstance(one, str | Threat):
-            raise UserError(f"{one!r} is no threat", remedy="write it as 'pgd:eps=8/255', or as PGD(8 / 255)")
         parsed = threat(one)
         if seed and parsed.seed == 0:
             parsed = replace(parsed, seed=seed)  # type: ignore[type-var]
@@ -157,7 +201,9 @@ def _check(
             raise UserError(f"{name} is to {model.task}, the data to {source.task}", remedy=f"say task={source.task!r}")
         if len(batch):
             with _naming(name):
-                doubts = check_model(model.to(device), batch.images, batch.labels, source.classes)
+                looked_at = fresh(model.to(device), model)
+                doubts = check_model(looked_at, batch.images, batch.labels, source.classes)
+                model.classes, model.differentiable = looked_at.classes, looked_at.differentiable
             notes += [f"{name}: {doubt}" for doubt in doubts]
         for one in wanted:
             if one.needs_gradient and not model.differentiable:
@@ -168,8 +214,17 @@ def _check(
     return notes
 
 
-def _planned(name: str, model: Model) -> PlannedModel:
-    surfaces = surfaces_of(model)
+def _costs(named: dict[str, Model], source: Data, first: Sequence[int], device: str) -> dict[str, dict[str, float]]:
+    """What each defence costs at test time; a few images are enough to know."""
+    defences = {name: model for name, model in named.items() if isinstance(model, Defence)}
+    batch = source.batch(first).to(device) if defences else None
+    if batch is None or not len(batch):
+        return {}
+    return {name: asdict(fresh(model, model).cost(batch.images)) for name, model in defences.items()}
+
+
+def _planned(name: str, model: Model, wanted: Sequence[Threat], thorough: bool, draws: int) -> PlannedModel:
+    surfaces = surfaces_of(model, thorough)
     names = [UNION, *(surface.name for surface in surfaces)]
     if len(set(names)) < len(names):
         raise UserError(
@@ -177,13 +232,30 @@ def _planned(name: str, model: Model) -> PlannedModel:
             f"each has a name of its own, and none is called {UNION}",
             "rename them in its attack_surfaces",
         )
+    attacks = [one for one in wanted if one.kind == "attack"]
+    useless = tuple((s.name, one.spec) for s in surfaces for one in attacks if s.here(one) is None)
+    for one in attacks:
+        if not any(s.in_union and (s.name, one.spec) not in useless for s in surfaces):
+            raise UserError(f"{name} has no surface for {one.spec}", remedy="declare Surface('direct', self) as well")
     return PlannedModel(
         name,
         model.spec,
         weights_fingerprint(model),
         tuple(s.name for s in surfaces),
         tuple(s.name for s in surfaces if not s.knows_defence),
+        tuple(s.weight for s in surfaces),
+        tuple(s.name for s in surfaces if not s.in_union),
+        useless,
+        draws if isinstance(model, Defence) and model.draws_at_random else 1,
     )
+
+
+def _planned_threat(one: Threat, data: Data, images: Sequence[int], seed: int) -> PlannedThreat:
+    passes, fingerprint = 0.0, one.fingerprint
+    if isinstance(one, Fitted):
+        where = fitting.source(one, data, images, seed)
+        passes, fingerprint = one.fitting_passes * len(where.folds), where.fingerprint
+    return PlannedThreat(one.spec, one.kind, one.kind == "attack", one.passes, passes, fingerprint)
 
 
 def _device(name: str) -> str:

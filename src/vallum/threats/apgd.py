@@ -17,9 +17,10 @@ from vallum.images import Draws
 from vallum.specs import parameter
 from vallum.threats.base import THREATS, Bounded
 from vallum.threats.climb import Objective, Rank, Rows, climb_through, phases
-from vallum.threats.losses import guided_loss_named, loss_named, margin
+from vallum.threats.losses import SteadyLoss, guided_loss_named, loss_named, margin
 from vallum.threats.norms import norm_named, per_image
 from vallum.threats.search import Best, frozen
+from vallum.threats.segmentation_losses import rank_of
 
 
 class Climbs(Bounded):
@@ -69,7 +70,7 @@ class APGD(Climbs):
     norm: Literal["inf", "2", "1"] = parameter("in which the radius is measured", "inf")
     steps: int = parameter("forward and backward passes per restart", 100)
     restarts: int = parameter("random starts; an image keeps the best that any found", 1)
-    loss: Literal["cross_entropy", "dlr", "margin"] = parameter("what is raised", "cross_entropy")
+    loss: SteadyLoss = parameter("what is raised", "cross_entropy")
     targeted: bool = parameter("drive each image towards its label instead of away", False)
     large_first: bool | None = parameter("begin in larger balls; none: where the norm is 1", None)
     early_stop: bool = parameter("let an image go once it has fallen", True)
@@ -92,7 +93,7 @@ class APGD(Climbs):
             best = Best(images, labels, self.targeted)
             for restart in range(self.restarts):
                 self.climb_from_random(
-                    model, best, images.detach(), labels, objective, None, draws.of(f"restart {restart}")
+                    model, best, images.detach(), labels, objective, rank_of(self.loss), draws.of(f"restart {restart}")
                 )
         return best.images
 

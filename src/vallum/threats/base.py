@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from vallum.errors import UserError
-from vallum.images import Draws
+from vallum.images import Draws, check_images
 from vallum.specs import Registry, parameters
-from vallum.threats.norms import Norm, norm_named
+from vallum.threats.losses import AWAY_ONLY
+from vallum.threats.norms import Length, norm_named
 
 
 @dataclass(frozen=True)
 class Budget:
     """How far a threat may move an image: the evaluator verifies that it did not go further."""
 
-    norm: Norm
+    norm: Length
     eps: float | Tensor
 
 
@@ -28,13 +30,20 @@ class Threat:
 
     Subclasses are frozen dataclasses of hyper-parameters, registered in THREATS under the name that specs use. They
     hold no model, no data and no state. `keys` is one integer per image, what the draws for it depend on; without it,
-    an image's place in the batch is its key.
+    an image's place in the batch is its key. Images that are none, as integers or pixels in 0..255, raise a UserError.
     """
 
     kind: ClassVar[Literal["clean", "noise", "corruption", "attack"]]
     needs_gradient: ClassVar[bool] = False
     moves_labels: ClassVar[bool] = False
+    fits: ClassVar[bool] = False  # is fitted to a model on other images before it meets any: see threats.universal
     seed: int
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        for name in ("__call__", "with_labels"):
+            if name in cls.__dict__:
+                setattr(cls, name, _checked(cls.__dict__[name]))
 
     @property
     def budget(self) -> Budget | None:
@@ -55,6 +64,11 @@ class Threat:
     def spec(self) -> str:
         return THREATS.spec(self)
 
+    @property
+    def fingerprint(self) -> str:
+        """Of what it depends on beside its spec, as the content of a file."""
+        return ""
+
     def __call__(
         self, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
     ) -> Tensor:
@@ -72,6 +86,28 @@ class Threat:
         return Draws(self.seed, range(len(images)) if keys is None else keys).of(type(self).__name__)
 
 
+def _checked(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The same call, after one look at the images: a pass over them costs nothing beside a pass of a network."""
+
+    @functools.wraps(call)
+    def checked(
+        self: Threat, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
+    ) -> Any:
+        if not isinstance(images, Tensor) or images.numel() or images.ndim != 4:
+            check_images(images)
+        return call(self, model, images, labels, keys)
+
+    return checked
+
+
+def check_radius(radius: float | Tensor, norm: str) -> None:
+    for eps in radius.tolist() if isinstance(radius, Tensor) and radius.ndim else [float(radius)]:
+        if not 0 <= eps < math.inf:
+            raise UserError(f"eps={eps:g}", "a radius is finite and not negative", "write eps=8/255")
+    if norm == "inf" and not isinstance(radius, Tensor) and radius > 1:
+        raise UserError(f"eps={radius:g}", "images are in [0, 1]", f"write eps={radius:g}/255")
+
+
 class Bounded(Threat):
     """An attack inside a ball of radius `eps` around the image, in the norm called `norm`."""
 
@@ -81,11 +117,9 @@ class Bounded(Threat):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "norm", norm_named(self.norm).name)
-        for eps in self.eps.tolist() if isinstance(self.eps, Tensor) and self.eps.ndim else [float(self.eps)]:
-            if not 0 <= eps < math.inf:
-                raise UserError(f"eps={eps:g}", "a radius is finite and not negative", "write eps=8/255")
-        if self.norm == "inf" and not isinstance(self.eps, Tensor) and self.eps > 1:
-            raise UserError(f"eps={self.eps:g}", "images are in [0, 1]", f"write eps={self.eps:g}/255")
+        check_radius(self.eps, self.norm)
+        if self.targeted and (loss := getattr(self, "loss", "")) in AWAY_ONLY:
+            raise UserError(f"loss={loss} leads away from a label", "targeted leads towards it", "take cross_entropy")
         for positive in parameters(type(self)):
             value = getattr(self, positive.name)
             if positive.name in ("steps", "restarts", "queries") and value < 1:

@@ -90,7 +90,7 @@ def chain(spec: str) -> Threat:
     """The threat that a spec names, or the chain of threats where a plus sign joins several.
 
     >>> chain("fog:3+jpeg:2").spec
-    'fog:severity=3+jpeg_compression:severity=2'
+    'fog:3+jpeg_compression:2'
     """
     # A plus sign before a digit is part of a number, as in 1e+3; one inside brackets belongs to what they hold.
     depth, places = 0, [-1]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vallum.specs import parameter
 from vallum.threats.base import THREATS
 from vallum.threats.losses import loss_named
-from vallum.threats.minimal import Minimal, Nearest, annealed
+from vallum.threats.minimal import Minimal, annealed
 from vallum.threats.norms import norm_named
 from vallum.threats.search import frozen
 
@@ -35,11 +35,9 @@ class DDN(Minimal):
         self, model: nn.Module, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
     ) -> Tensor:
         norm, loss, sign = norm_named("2"), loss_named("cross_entropy"), -1.0 if self.targeted else 1.0
-        self.draws(images, keys)
         with frozen(model):
-            clean, labels = images.detach().clone(), labels.clone()
-            best = Nearest(clean, labels, self.targeted, norm)
-            low, high = -clean, 1 - clean
+            best = self.begin(images, labels, keys, norm)
+            clean, labels, low, high = best.clean, best.labels, best.low, best.high
             delta = torch.zeros_like(clean)
             radius = torch.full((len(clean),), self.first_radius, dtype=clean.dtype, device=clean.device)
             farthest = norm.length(torch.maximum(clean, high)).to(radius)  # the box's far corner
@@ -55,4 +53,4 @@ class DDN(Minimal):
                 radius = torch.where(falls, radius * (1 - self.change), radius * (1 + self.change)).minimum(farthest)
                 length = norm.length(delta).clamp_min(1e-12).to(radius)
                 delta = delta.mul_((radius / length).view(-1, 1, 1, 1)).clamp_(low, high)
-        return best.images
+            return best.images

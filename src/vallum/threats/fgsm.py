@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vallum.specs import parameter
 from vallum.threats.base import THREATS, Bounded
-from vallum.threats.losses import loss_named
+from vallum.threats.losses import LossName, loss_named
 from vallum.threats.norms import norm_named, per_image
 from vallum.threats.search import frozen
 
@@ -27,7 +27,7 @@ class FGSM(Bounded):
 
     eps: float | Tensor = parameter("radius: a number, or in Python one per image")
     norm: Literal["inf", "2", "1", "0"] = parameter("in which the radius is measured", "inf")
-    loss: Literal["cross_entropy", "margin", "dlr"] = parameter("what is raised", "cross_entropy")
+    loss: LossName = parameter("what is raised", "cross_entropy")
     targeted: bool = parameter("drive each image towards its label instead of away", False)
     random_start: bool = parameter("start at a random point of the ball, not at the image", False)
     seed: int = parameter("of the random start", 0)

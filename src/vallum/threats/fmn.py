@@ -39,11 +39,9 @@ class FMN(Minimal):
         self, model: nn.Module, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
     ) -> Tensor:
         norm, loss, sign = norm_named(self.norm), loss_named("margin"), -1.0 if self.targeted else 1.0
-        self.draws(images, keys)
         with frozen(model):
-            clean, labels = images.detach().clone(), labels.clone()
-            best = Nearest(clean, labels, self.targeted, norm)
-            low, high = -clean, 1 - clean
+            best = self.begin(images, labels, keys, norm)
+            clean, labels, low, high = best.clean, best.labels, best.low, best.high
             delta = torch.zeros_like(clean)
             radius = torch.full((len(clean),), torch.inf, dtype=torch.float64, device=clean.device)
             for step in range(self.steps):
@@ -59,7 +57,7 @@ class FMN(Minimal):
                 stride = torch.full((len(clean),), annealed(self.step_size, self.step_size / 100, step, self.steps))
                 delta = norm_named("2").steepest(gradient, stride.to(clean), low, high).add_(delta)
                 delta = norm.project(delta, radius.to(clean.dtype), low, high)
-        return best.images
+            return best.images
 
     def _follow(
         self,

@@ -7,8 +7,10 @@ the image. A new loss is one function with the decorator.
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,15 @@ from vallum.images import IGNORE
 
 Loss = Callable[..., Tensor]  # (logits, labels) and perhaps options by name
 GuidedLoss = Callable[[Tensor, Tensor, Tensor], Tensor]  # (logits, labels, aims)
+SteadyLoss = Literal[
+    "cross_entropy", "margin", "dlr", "clipped_cross_entropy", "masked_cross_entropy", "balanced_cross_entropy",
+    "jensen_shannon", "cosine_cross_entropy", "normalised_logit",
+]  # fmt: skip
+LossName = Literal[SteadyLoss, "segpgd_cross_entropy"]  # this one changes from step to step
+AWAY_ONLY = (  # where the label is a target they say nothing: they look at what is still right
+    *("clipped_cross_entropy", "masked_cross_entropy", "balanced_cross_entropy", "cosine_cross_entropy"),
+    *("normalised_logit", "segpgd_cross_entropy"),
+)
 LOSSES: dict[str, Loss] = {}
 GUIDED_LOSSES: dict[str, GuidedLoss] = {}
 
@@ -28,6 +39,11 @@ def averaged(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @functools.wraps(function)
     def per_image(logits: Tensor, labels: Tensor, *aims: Tensor, **options: float) -> Tensor:
+        reward: Tensor | None = getattr(logits, "reward", None)
+        values = plain(logits, labels, *aims, **options)
+        return values if reward is None else values + reward
+
+    def plain(logits: Tensor, labels: Tensor, *aims: Tensor, **options: float) -> Tensor:
         if logits.dtype in (torch.bfloat16, torch.float16):  # too coarse for the probability of a sure answer
             logits = logits.float()
         if labels.ndim == 1:
@@ -38,6 +54,19 @@ def averaged(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return values.flatten(1).sum(1) / valid.flatten(1).sum(1).clamp_min(1)
 
     return per_image
+
+
+def rewarded(logits: Tensor, reward: Tensor) -> Tensor:
+    """Logits that carry what an attacker is to raise beside any loss of them, a number for each image.
+
+    So a defence says on a surface of its own how it can be talked round: by images, say, that please its tasks.
+
+    >>> logits = rewarded(torch.zeros(2, 4), torch.tensor([0.0, 5.0]))
+    >>> margin(logits, torch.tensor([1, 1]))
+    tensor([0., 5.])
+    """
+    logits.reward = reward  # type: ignore[attr-defined]
+    return logits
 
 
 def loss(function: Loss) -> Loss:
@@ -119,6 +148,16 @@ def _spread(logits: Tensor, places: tuple[int, ...]) -> Tensor | None:
 
 def _over(values: Tensor, spread: Tensor | None) -> Tensor:
     return values if spread is None else values / (spread + 1e-12)
+
+
+def at_progress(loss: Loss, progress: float) -> Loss:
+    """The loss as it is at this share of an attack's steps, 0 at the first: most are the same all along."""
+    return functools.partial(loss, progress=progress) if _moves(loss) else loss
+
+
+@functools.cache
+def _moves(loss: Loss) -> bool:
+    return "progress" in inspect.signature(loss).parameters
 
 
 def loss_named(name: str) -> Loss:

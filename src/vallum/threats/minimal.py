@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -23,12 +24,18 @@ class Minimal(Threat):
     steps: int
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UserError(f"steps={self.steps}", "at least 1 is needed")
+        for name in ("steps", "queries"):
+            if getattr(self, name, 1) < 1:
+                raise UserError(f"{name}={getattr(self, name)}", "at least 1 is needed")
 
     @property
     def passes(self) -> float:
         return 3.0 * self.steps - 2
+
+    def begin(self, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None, norm: Norm) -> Nearest:
+        """Nothing found yet; copies of what was given, for it may be inference tensors."""
+        self.draws(images, keys)  # says so if there is not one key for each image
+        return Nearest(images, labels.clone(), self.targeted, norm)
 
 
 class Nearest:
@@ -37,6 +44,7 @@ class Nearest:
     def __init__(self, images: Tensor, labels: Tensor, targeted: bool, norm: Norm) -> None:
         self.images, self.clean = images.detach().clone(), images.detach().clone()
         self.labels, self.targeted, self.norm = labels, targeted, norm
+        self.low, self.high = -self.clean, 1 - self.clean
         self.distance = torch.full((len(images),), torch.inf, dtype=torch.float64, device=images.device)
         self.length = torch.zeros_like(self.distance)  # how far away the last candidates were
 

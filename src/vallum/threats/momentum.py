@@ -1,9 +1,13 @@
-"""Attacks made to transfer: momentum, Dong et al. 2018 (arXiv 1710.06081), and diverse inputs, Xie et al. 2019
-(arXiv 1803.06978). What is found is the last point, not the best on this model: another one is meant."""
+"""Attacks made to transfer: momentum, Dong et al. 2018 (arXiv 1710.06081), diverse inputs, Xie et al. 2019 (arXiv
+1803.06978), and smoothed gradients, Dong et al. 2019 (arXiv 1904.02884).
+
+What is found is the last point, not the best on this model: another one is meant.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -15,7 +19,8 @@ from vallum.errors import UserError
 from vallum.images import IGNORE, Draws
 from vallum.specs import parameter
 from vallum.threats.base import THREATS, Bounded
-from vallum.threats.losses import loss_named
+from vallum.threats.corruptions.filters import gaussian_blur
+from vallum.threats.losses import LossName, at_progress, loss_named
 from vallum.threats.norms import norm_named, per_image
 from vallum.threats.search import frozen
 
@@ -37,7 +42,8 @@ class Momentum(Bounded):
     step_size: float | None = parameter("length of a step; none: eps / steps", None)
     decay: float = parameter("what is left of the past at each step", 1.0)
     diversity: float = parameter("how often the model is shown a shrunk and shifted image, as a probability", 0.0)
-    loss: Literal["cross_entropy", "margin", "dlr"] = parameter("what is raised", "cross_entropy")
+    translation: float = parameter("over how many pixels a gradient is smoothed, as if of shifted images", 0.0)
+    loss: LossName = parameter("what is raised", "cross_entropy")
     targeted: bool = parameter("drive each image towards its label instead of away", False)
     seed: int = parameter("of the diverse inputs", 0)
 
@@ -49,6 +55,8 @@ class Momentum(Bounded):
             raise UserError(f"diversity={self.diversity:g}", "a probability, between 0 and 1")
         if self.decay < 0:
             raise UserError(f"decay={self.decay:g}", "what is left of the past is not negative")
+        if not 0 <= self.translation < float("inf"):
+            raise UserError(f"translation={self.translation:g}", "a number of pixels, as 3")
 
     @property
     def passes(self) -> float:
@@ -57,24 +65,33 @@ class Momentum(Bounded):
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
     ) -> Tensor:
-        norm, loss, draws = norm_named(self.norm), loss_named(self.loss), self.draws(images, keys)
-        sign = -1.0 if self.targeted else 1.0
         with frozen(model):
-            clean, labels = images.detach().clone(), labels.clone()  # they may be inference tensors
-            eps, low, high = per_image(self.eps, clean), -clean, 1 - clean
-            size = eps / self.steps if self.step_size is None else torch.full_like(eps, self.step_size)
-            delta, velocity = torch.zeros_like(clean), torch.zeros_like(clean)
-            for step in range(self.steps):
-                point = (clean + delta).clamp(0, 1).requires_grad_()
-                shown, where = point, labels
-                if self.diversity:
-                    shown, where = diverse(point, labels, self.diversity, draws.of(f"step {step}"))
-                (gradient,) = torch.autograd.grad(sign * loss(model(shown), where).sum(), point)
-                length = gradient.flatten(1).double().abs().mean(1).clamp_min(1e-30).to(gradient.dtype)
-                velocity = velocity * self.decay + gradient / length.view(-1, 1, 1, 1)
-                ahead = delta + norm.steepest(velocity, size, low - delta, high - delta)
-                delta = norm.project(ahead, eps, low, high)
-            return (clean + delta).clamp(0, 1)
+            return deque(self.points(model, images, labels, self.draws(images, keys)), maxlen=1).pop()
+
+    def points(
+        self, model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, draws: Draws
+    ) -> Iterator[Tensor]:
+        """Where each step leads, one after the other."""
+        norm, loss = norm_named(self.norm), loss_named(self.loss)
+        sign = -1.0 if self.targeted else 1.0
+        clean, labels = images.detach().clone(), labels.clone()  # they may be inference tensors
+        eps, low, high = per_image(self.eps, clean), -clean, 1 - clean
+        size = eps / self.steps if self.step_size is None else torch.full_like(eps, self.step_size)
+        delta, velocity = torch.zeros_like(clean), torch.zeros_like(clean)
+        for step in range(self.steps):
+            point = (clean + delta).clamp(0, 1).requires_grad_()
+            shown, where = point, labels
+            if self.diversity:
+                shown, where = diverse(point, labels, self.diversity, draws.of(f"step {step}"))
+            values = sign * at_progress(loss, step / self.steps)(model(shown), where)
+            (gradient,) = torch.autograd.grad(values.sum(), point)
+            if self.translation:
+                gradient = gaussian_blur(gradient, self.translation, "reflect")
+            length = gradient.flatten(1).double().abs().mean(1).clamp_min(1e-30).to(gradient.dtype)
+            velocity = velocity * self.decay + gradient / length.view(-1, 1, 1, 1)
+            ahead = delta + norm.steepest(velocity, size, low - delta, high - delta)
+            delta = norm.project(ahead, eps, low, high)
+            yield (clean + delta).clamp(0, 1)
 
 
 def diverse(images: Tensor, labels: Tensor, probability: float, draws: Draws) -> tuple[Tensor, Tensor]:

@@ -160,7 +160,9 @@ class SaltPepper(Noise):
 
 
 def struck(images: Tensor, chance: Tensor, amount: float | Tensor) -> Tensor:
-    """Images turned black or white where `chance`, uniform in [0, 1), is below `amount`."""
-    # The draw's last of 24 bits says nothing of its size: it is the coin that chooses, whatever the amount.
-    white = torch.remainder(chance * 2**24, 2).to(images.dtype)
-    return torch.where(chance < amount, white, images)
+    """Images far above white or below black where `chance`, uniform in [0, 1), is below `amount`; not yet clamped."""
+    # The draw's last of 24 bits says nothing of its size: it is the coin that chooses, whatever the amount. Sums are
+    # many times faster than choices between two values, whose outcome a processor cannot foresee.
+    coin = (chance * 2**24).int().bitwise_and_(1)
+    push = torch.lt(chance, amount, out=torch.empty_like(chance)).mul_(coin.mul_(4).sub_(2))
+    return images + push.to(images.dtype)

@@ -16,12 +16,16 @@ from vallum.errors import UserError
 from vallum.images import Draws
 
 
-class Norm(Protocol):
+class Length(Protocol):
+    """A measure of how much was changed, which is all that a budget needs."""
+
     name: str
 
     def length(self, delta: Tensor) -> Tensor:
         """(N,), in float64 where a sum is long."""
 
+
+class Norm(Length, Protocol):
     def project(self, delta: Tensor, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """The nearest point, in Euclidean distance, of the ball and the box together."""
 

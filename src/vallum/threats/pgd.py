@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from vallum.specs import parameter
 from vallum.threats.base import THREATS, Bounded
-from vallum.threats.losses import loss_named
+from vallum.threats.losses import LossName, at_progress, loss_named
 from vallum.threats.norms import Ball, norm_named, per_image
 from vallum.threats.search import Best, frozen
+from vallum.threats.segmentation_losses import rank_of
 
 
 @THREATS.register("pgd")
@@ -31,7 +32,7 @@ class PGD(Bounded):
     steps: int = parameter("forward and backward passes per restart", 40)
     step_size: float | None = parameter("length of a step; none: 2.5 * eps / steps", None)
     restarts: int = parameter("random starts; an image keeps the best that any found", 1)
-    loss: Literal["cross_entropy", "margin"] = parameter("what is raised", "cross_entropy")
+    loss: LossName = parameter("what is raised", "cross_entropy")
     targeted: bool = parameter("drive each image towards its label instead of away", False)
     random_start: bool = parameter("start at a random point of the ball, not at the image", True)
     early_stop: bool = parameter("let an image go once it has fallen", True)
@@ -50,7 +51,7 @@ class PGD(Bounded):
         draws = self.draws(images, keys)
 
         with frozen(model):
-            best = Best(images, labels, self.targeted)
+            best = Best(images, labels, self.targeted, rank=rank_of(self.loss))
             images = images.detach()
             radii = per_image(self.eps, images)
             sizes = radii * 2.5 / self.steps if self.step_size is None else torch.full_like(radii, self.step_size)
@@ -72,7 +73,8 @@ class PGD(Bounded):
                     point = (clean + delta).clamp_(0, 1).requires_grad_(not last)
                     with torch.set_grad_enabled(not last):
                         logits = model(point)
-                        values = -loss(logits, label) if self.targeted else loss(logits, label)  # (n,)
+                        values = at_progress(loss, step / self.steps)(logits, label)  # (n,)
+                        values = -values if self.targeted else values
                     best.offer(standing, point.detach(), logits.detach(), values.detach())
                     if last:
                         break

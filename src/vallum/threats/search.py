@@ -17,12 +17,18 @@ class Best:
 
     It starts with the image itself, at a loss below any other, so that an attack returns something for every image.
     Where the search runs on something faster than the model, `judge` is the model, and has the last word on a fall.
+    Where the loss that is climbed does not say how good a candidate is, `rank` (logits, labels) -> (n,) does.
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, targeted: bool, judge: Callable[[Tensor], Tensor] | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        targeted: bool,
+        judge: Callable[[Tensor], Tensor] | None = None,
+        rank: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
-        self.judge = judge
+        self.judge, self.rank = judge, rank
         self.images = images.detach().clone()
         self.labels, self.targeted = labels, targeted
         precision = torch.promote_types(images.dtype, torch.float32)  # that of the losses it will be compared with
@@ -37,17 +43,24 @@ class Best:
         """Indices of the images that no candidate has made fall."""
         return (~self.has_fallen).nonzero()[:, 0] if bool(self.has_fallen.any()) else self._all
 
-    def offer(self, which: Tensor, candidates: Tensor, logits: Tensor, loss: Tensor) -> Tensor:
-        """Offer one candidate for each image in `which`; says which of them were better than what was there."""
+    def offer(
+        self, which: Tensor, candidates: Tensor, logits: Tensor, loss: Tensor, labels: Tensor | None = None
+    ) -> Tensor:
+        """Offer one candidate for each image in `which`; says which of them were better than what was there.
+
+        Where pixels were moved, `labels` are those of the candidates, and are kept with them.
+        """
         whole = which is self._all  # nothing to look up: most of what an offer would cost beside a small network
-        labels = self.labels if whole else self.labels[which]
-        falls = fallen(logits, labels, self.targeted)
+        known_labels = self.labels if whole else self.labels[which]
+        falls = fallen(logits, known_labels if labels is None else labels, self.targeted)
         if self.judge is not None and bool(falls.any()):
             with torch.no_grad():
-                falls[falls.clone()] = fallen(self.judge(candidates[falls]), labels[falls], self.targeted)
+                falls[falls.clone()] = fallen(self.judge(candidates[falls]), known_labels[falls], self.targeted)
+        if self.rank is not None:
+            loss = self.rank(logits, known_labels)
         held, known = (self.has_fallen, self.loss) if whole else (self.has_fallen[which], self.loss[which])
         better = torch.where(falls == held, loss > known, falls)
-        if whole:
+        if whole and labels is None:
             overlay(self.images, candidates, better)
             self.loss = torch.where(better, loss.to(known.dtype), known)
             self.has_fallen |= falls
@@ -56,15 +69,18 @@ class Best:
         self.images[taken] = candidates[better]
         self.loss[taken] = loss[better].to(self.loss.dtype)
         self.has_fallen[taken] = falls[better]
+        if labels is not None:
+            self.labels[taken] = labels[better]
         return better
 
-    def merge(self, which: Tensor, other: Best) -> None:
-        """Take what another search found for the images in `which`, where it found better."""
+    def merge(self, which: Tensor, other: Best) -> Tensor:
+        """Take what another search found for the images in `which`, where it found better; says where."""
         held, known = self.has_fallen[which], self.loss[which]
         better = (other.has_fallen & ~held) | ((other.has_fallen == held) & (other.loss > known))
         taken = which[better]
         self.images[taken], self.loss[taken] = other.images[better], other.loss[better]
         self.has_fallen[taken] = other.has_fallen[better]
+        return better
 
 
 def overlay(into: Tensor, other: Tensor, rows: Tensor) -> None:

@@ -1,8 +1,9 @@
 """Losses made for segmenters, per pixel: where plain cross-entropy lets pixels that are lost already shout loudest.
 
 Masked and balanced cross-entropy and Jensen-Shannon are those of SEA, Croce et al. 2024 (arXiv 2306.12941), the
-normalised logit an earlier one of theirs; the cosine weights are those of CosPGD, Agnihotri et al. 2024 (arXiv
-2302.02213). All work for classifiers too, where an image is one pixel.
+normalised logit an earlier one of theirs (their logit correlation); the cosine weights are those of CosPGD, Agnihotri
+et al. 2024 (arXiv 2302.02213), the shifting ones those of SegPGD, Gu et al. 2022 (arXiv 2207.12391). All work for
+classifiers too, where an image is one pixel.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vallum.images import IGNORE
-from vallum.threats.losses import loss
+from vallum.threats.losses import AWAY_ONLY, LOSSES, Loss, loss, margin
 
 TINY = 1e-12
 
@@ -51,6 +52,17 @@ def normalised_logit(logits: Tensor, labels: Tensor) -> Tensor:
     return -own / logits.square().sum(1).sqrt().clamp_min(TINY) * _right(logits, labels)
 
 
+@loss
+def segpgd_cross_entropy(logits: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
+    """Cross-entropy of the pixels that are still right at first; more and more of those that are wrong, half at last.
+
+    `progress` is the share of the steps that lies behind.
+    """
+    right, wrong = 1 - progress / 2, progress / 2
+    weight = wrong + (right - wrong) * _right(logits, labels)
+    return F.cross_entropy(logits, labels, reduction="none") * weight
+
+
 def balanced_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Masked cross-entropy in which each class that occurs in an image weighs the same, however few its pixels.
 
@@ -66,6 +78,9 @@ def balanced_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     counts.scatter_add_(1, known.flatten(1), valid.flatten(1).to(logits.dtype))
     weights = 1 / counts.clamp_min(1).gather(1, known.flatten(1))
     return (values * weights).sum(1) / (counts > 0).sum(1).clamp_min(1)
+
+
+LOSSES[balanced_cross_entropy.__name__] = balanced_cross_entropy  # which averages over an image by itself
 
 
 def wrong_share(logits: Tensor, labels: Tensor) -> Tensor:
@@ -90,6 +105,14 @@ def lost_overlap(logits: Tensor, labels: Tensor) -> Tensor:
     both = per_class(truth, counted * (truth == said))
     either = there + per_class(said, counted) - both
     return 1 - (both / either.clamp_min(1)).sum(1) / (there > 0).sum(1).clamp_min(1)
+
+
+def rank_of(name: str) -> Loss | None:
+    """By what the points of a climb on this loss are compared, where the loss cannot say: the more it has achieved, the
+    fewer pixels it counts, and it falls. None where the higher point is the better one."""
+    if name not in AWAY_ONLY or name == "clipped_cross_entropy":
+        return None
+    return lambda logits, labels: wrong_share(logits, labels) if labels.ndim == 3 else margin(logits, labels)
 
 
 def _right(logits: Tensor, labels: Tensor) -> Tensor:

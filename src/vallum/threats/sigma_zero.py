@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vallum.specs import parameter
 from vallum.threats.base import THREATS
 from vallum.threats.losses import loss_named
-from vallum.threats.minimal import Minimal, Nearest, annealed
+from vallum.threats.minimal import Minimal, annealed
 from vallum.threats.norms import norm_named
 from vallum.threats.search import frozen
 
@@ -37,11 +37,9 @@ class SigmaZero(Minimal):
         self, model: nn.Module, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
     ) -> Tensor:
         loss, sign = loss_named("margin"), -1.0 if self.targeted else 1.0
-        self.draws(images, keys)
         with frozen(model):
-            clean, labels = images.detach().clone(), labels.clone()
-            best = Nearest(clean, labels, self.targeted, norm_named("0"))
-            low, high = -clean, 1 - clean
+            best = self.begin(images, labels, keys, norm_named("0"))
+            clean, labels, low, high = best.clean, best.labels, best.low, best.high
             delta = torch.zeros_like(clean)
             threshold = torch.full((len(clean),), self.threshold, dtype=clean.dtype, device=clean.device)
             for step in range(self.steps):
@@ -61,4 +59,4 @@ class SigmaZero(Minimal):
                 shift = self.threshold_step * stride
                 threshold = torch.where(falls, threshold + shift, threshold - shift).clamp(0, 1)
                 delta *= delta.abs() >= threshold.view(-1, 1, 1, 1)
-        return best.images
+            return best.images

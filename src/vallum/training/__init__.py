@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vallum.lazy import lazily
 
 if TYPE_CHECKING:
-    from vallum.training.loop import train
+    from vallum.training.loop import harden, train
     from vallum.training.settings import Settings
 
 # Imported when first asked for: the command line reads the settings for its help, which must not wait for torch.
-_WHERE = {"train": "vallum.training.loop", "Settings": "vallum.training.settings"}
-__all__ = ["Settings", "train"]
+_WHERE = {
+    "train": "vallum.training.loop",
+    "harden": "vallum.training.loop",
+    "Settings": "vallum.training.settings",
+}
+__all__ = ["Settings", "harden", "train"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'vallum.training' has no attribute {name!r}")
-    return getattr(importlib.import_module(_WHERE[name]), name)
+__getattr__ = lazily(__name__, _WHERE)

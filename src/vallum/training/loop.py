@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from vallum.data import Data, load_data
 from vallum.defences.recipe import Recipe
@@ -25,6 +26,8 @@ from vallum.training.loader import held_out
 from vallum.training.processes import make_fabric, spawns
 from vallum.training.settings import Settings
 from vallum.training.worker import Job, Worker, lay_out, reproducible
+
+KEPT = "companion.safetensors"  # what a recipe keeps of what it trained beside the model
 
 
 def train(
@@ -57,6 +60,10 @@ def train(
     watched = images if share is not None else validation if isinstance(validation, Data) else load_data(validation)
     network = model if isinstance(model, Model) else _made(model, images, how.seed)
     _check(network, images, watched)
+    if images.task not in chosen.tasks:
+        raise UserError(
+            f"{chosen.spec.partition(':')[0]} is for {', '.join(chosen.tasks)}", f"the data are to {images.task}"
+        )
     folder = _writable(out)
     if fresh:
         (folder / FILE).unlink(missing_ok=True)
@@ -75,7 +82,7 @@ def train(
     fabric = make_fabric(device, devices, how.precision)
     job = Job(network, images, indices, watched, watch, chosen, how, folder, plan, quiet)
     try:
-        seconds = fabric.launch(functools.partial(_work, job=job))
+        seconds, findings, kept = fabric.launch(functools.partial(_work, job=job))
     except torch.multiprocessing.ProcessRaisedException as error:
         raise _as_mistake(error) or error from None
     if spawns(fabric):
@@ -91,12 +98,29 @@ def train(
             "settings": dataclasses.asdict(how),
             "data": {"spec": images.spec, "fingerprint": plan["data"], "images": len(indices)},
             "validation": {"spec": watched.spec, "fingerprint_or_share": plan["validation"], "images": len(watch)},
+            "findings": findings,
             "seconds": round(seconds, 1),
             "device": str(fabric.device),
             "processes": fabric.world_size,
         }
         _save(network, folder, build, facts)
+        if kept:
+            save_file(kept, folder / KEPT)
+        if "failed" in findings:
+            raise UserError(
+                f"{chosen.spec} has failed: {findings['failed']}",
+                f"what was trained is in {folder}, its findings in vallum.json",
+                "do not report it as what the recipe promises",
+            )
     return network
+
+
+def harden(model: Any, data: Any, recipe: str | Recipe, *, out: str | Path, **options: Any) -> Model:
+    """Train `model` with a defence: `train`, whose options it takes, with a recipe that must be said.
+
+    harden("runs/plain", "folder:photos", "shared_training:eps=8/255,sharedness=64", out="runs/robust", epochs=10)
+    """
+    return train(model, data, recipe, out=out, **options)
 
 
 def _made(source: Any, data: Data, seed: int) -> Model:
@@ -106,13 +130,16 @@ def _made(source: Any, data: Data, seed: int) -> Model:
         return load_model(source, classes=data.classes)
 
 
-def _work(fabric: Any, job: Job) -> float:
-    """What each process does."""
+def _work(fabric: Any, job: Job) -> tuple[float, dict[str, Any], dict[str, Tensor]]:
+    """What each process does: the seconds, and what the recipe finds and keeps."""
     if spawns(fabric):
         job.model = copy.deepcopy(job.model)  # what came has its memory in common with the other processes
     with reproducible():
         try:
-            return Worker(fabric, job).run()
+            worker = Worker(fabric, job)
+            seconds = worker.run()
+            kept = {name: tensor.detach().cpu().contiguous() for name, tensor in worker.kept.items()}
+            return seconds, worker.findings, kept
         finally:
             lay_out(job.model.eval(), torch.contiguous_format)
 

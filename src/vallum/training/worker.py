@@ -19,6 +19,7 @@ from vallum.errors import UserError
 from vallum.images import Draws
 from vallum.models.checks import check_model
 from vallum.models.model import Model
+from vallum.threats.universal import Fitted
 from vallum.training.average import Average
 from vallum.training.checkpoint import read_checkpoint, write_checkpoint
 from vallum.training.loader import Cache, Loader, Portion
@@ -28,6 +29,8 @@ from vallum.training.processes import copy_from_first, reduce_gradients, sum_of
 from vallum.training.schedule import share
 from vallum.training.settings import Settings
 from vallum.training.validate import validate
+
+LEAST = 4  # validation images that are enough for an attack which is fitted on half of them
 
 
 @dataclass
@@ -73,6 +76,8 @@ class Worker:
         self.recent_images = 0
         self.seconds = 0.0  # of earlier processes
         self.history: list[Row] = []
+        self.findings: dict[str, Any] = {}  # what the recipe says of the trained model
+        self.kept: dict[str, Tensor] = {}  # and what it keeps of the companion
 
     def run(self) -> float:
         """Train to the end; returns the seconds that it took, those before an interruption included."""
@@ -88,6 +93,10 @@ class Worker:
             while self.epoch < self.settings.epochs:
                 self._epoch(started)
             self.log.table(self.history)
+        if speaks:  # of the weights that were trained with the companion's, before an average takes their place
+            with torch.random.fork_rng():
+                self.findings = self.job.recipe.finish(self.model.eval(), self.companion.eval())
+            self.kept = self.job.recipe.keep(self.companion)
         if self.average is not None:
             self.model.load_state_dict(self.average.state_dict())
         return self.seconds
@@ -196,8 +205,11 @@ class Worker:
                 f"validation_{name}": value
                 for name, value in validate(self.model, self.watched, indices, size, self.fabric).items()
             }
-            if probe is not None and self.settings.robust_images:
-                some = indices[: self.settings.robust_images]
+            some = indices[: self.settings.robust_images]
+            if probe is not None and len(some) >= (LEAST if isinstance(probe, Fitted) else 1):
+                if isinstance(probe, Fitted):  # to one half of them, and tried on the other
+                    half = len(some) // 2
+                    probe, some = probe.fit(self.model, self.watched.data, some[:half].tolist()), some[half:]
                 robust = validate(self.model, self.watched, some, size, self.fabric, probe)
                 said |= {f"robust_{name}": value for name, value in robust.items()}
         return said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 from vallum.errors import UserError, did_you_mean
+from vallum.images import Task
 from vallum.models.model import Model
 from vallum.models.nets import MEAN, NETS, STD
 from vallum.models.request import MODEL_SOURCES, Request, guess_values
@@ -14,7 +15,7 @@ from vallum.specs import Source
 
 @MODEL_SOURCES.register("net")
 def load_net(source: Source, request: Request) -> Model:
-    """A small network to train on small images: net:resnet?classes=43 or net:vit?classes=43&size=32."""
+    """A small network to train on small images: net:resnet?classes=43, net:vit?classes=43&size=32, net:segmenter."""
     if source.rest not in NETS:
         raise UserError(f"no net is called {source.rest!r}", remedy=did_you_mean(source.rest, NETS))
     make = NETS[source.rest]
@@ -30,4 +31,5 @@ def load_net(source: Source, request: Request) -> Model:
     network = make(**options).eval()
     load_weights_option(network, source.options.get("weights"))
     size = (options.get("size", 32),) * 2 if source.rest == "vit" else None
-    return request.wrap(network, mean=MEAN, std=STD, size=size, build=source.but(weights=None))
+    task = Task.SEGMENT if source.rest == "segmenter" else Task.CLASSIFY
+    return request.wrap(network, task=task, mean=MEAN, std=STD, size=size, build=source.but(weights=None))

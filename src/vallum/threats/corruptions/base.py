@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor
 from typing import Any, ClassVar, Literal
 
@@ -39,7 +39,7 @@ class Strengths:
 class Corruption(Threat):
     """A corruption is `alter`: images and draws to images. Halves are worked on as float32, the result is clamped."""
 
-    severity: float = parameter("1 to 5, as in ImageNet-C; 2.5 lies between 2 and 3")
+    severity: float = parameter("1 to 5, as in ImageNet-C; 2.5 lies between 2 and 3", nameless=True)
     table: Literal["auto", "imagenet", "tiny", "cifar"] = parameter(
         "whose severities: ImageNet-C, Tiny ImageNet-C or CIFAR-C; auto: by the images' shorter side", "auto"
     )
@@ -47,6 +47,7 @@ class Corruption(Threat):
 
     kind = "corruption"
     strengths: ClassVar[Strengths]
+    at_once: ClassVar[int] = 2**20  # how many values a processor works on together
 
     def __post_init__(self) -> None:
         if not 1 <= self.severity <= 5:
@@ -60,8 +61,16 @@ class Corruption(Threat):
     ) -> Tensor:
         if len(images) == 0:
             return images
-        altered = self.alter(working(images), self.draws(images, keys), self.strength(images))
-        return altered.clamp(0, 1).to(images.dtype)
+        strength, draws = self.strength(images), self.draws(images, keys)
+        if images.requires_grad or images.device.type != "cpu":
+            return self.alter(working(images), draws, strength).clamp(0, 1).to(images.dtype)
+        # A few at a time stay in the processor's cache from one step to the next, which halves the time.
+        altered, few = torch.empty_like(images), max(1, self.at_once // images[0].numel())
+        for start in range(0, len(images), few):
+            some = slice(start, start + few)
+            part = self.alter(working(images[some]), replace(draws, keys=draws.keys[some]), strength)
+            torch.clamp(part.to(images.dtype), 0, 1, out=altered[some])
+        return altered
 
     def strength(self, images: Tensor) -> Strength:
         """What the severity means for images of this size."""
@@ -77,8 +86,8 @@ def table_for(images: Tensor) -> str:
 
 
 def working(images: Tensor) -> Tensor:
-    """Images in a precision in which sums over many pixels can be trusted."""
-    return images if images.dtype in (torch.float32, torch.float64) else images.float()
+    """Images in a precision in which sums over many pixels can be trusted, laid out channel by channel."""
+    return (images if images.dtype in (torch.float32, torch.float64) else images.float()).contiguous()
 
 
 def straight_through(value: Tensor, carrier: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from vallum.images import Draws
@@ -34,4 +35,5 @@ class Fog(Corruption):
     def alter(self, images: Tensor, draws: Draws, strength: Strength) -> Tensor:
         density, decay = strength
         brightest = images.amax((1, 2, 3), keepdim=True)
-        return (images + density * clouds(images, draws, decay)) * (brightest / (brightest + density))
+        foggy = torch.add(images, clouds(images, draws, decay), alpha=density)
+        return foggy.mul_(brightest / (brightest + density))

@@ -110,10 +110,10 @@ class Frost(Corruption):
 
     def alter(self, images: Tensor, draws: Draws, strength: Strength) -> Tensor:
         kept, added, scale = strength
-        ice = _crops(_panes(scale), images, draws)
+        ice = _crops(_panes(scale), images, draws).to(images)
         if images.shape[1] == 1:
             ice = ice.mean(1, keepdim=True)
-        return kept * images + added * ice.to(images)
+        return ice.mul_(added).add_(images, alpha=kept)
 
 
 def _crops(panes: Tensor, images: Tensor, draws: Draws) -> Tensor:
@@ -122,9 +122,21 @@ def _crops(panes: Tensor, images: Tensor, draws: Draws) -> Tensor:
     side = panes.shape[2]
     which = draws.integers(len(panes), 1, purpose="pane")[:, 0].tolist()
     corners = draws.integers(side, 2, purpose="place").tolist()
-    rows, columns = torch.arange(height), torch.arange(width)
-    crops = [
-        panes[number].index_select(1, (top + rows) % side).index_select(2, (left + columns) % side)
-        for number, (top, left) in zip(which, corners, strict=True)
-    ]
+    crops = []
+    for number, (top, left) in zip(which, corners, strict=True):
+        strips = [
+            torch.cat([panes[number, :, rows, columns] for columns in _around(left, width, side)], 2)
+            for rows in _around(top, height, side)
+        ]
+        crops.append(torch.cat(strips, 1))
     return torch.stack(crops)
+
+
+def _around(start: int, length: int, side: int) -> list[slice]:
+    """The pieces of a ring of `side` places that `length` places from `start` on lie in."""
+    pieces = []
+    while length > 0:
+        end = min(side, start + length)
+        pieces.append(slice(start, end))
+        start, length = 0, length - (end - start)
+    return pieces

@@ -59,7 +59,8 @@ class GlassBlur(Corruption):
         blurred = truncated(gaussian_blur(images, sigma))
         source: Tensor | None = None
         for turn in range(rounds):
-            choices = draws.integers((2 * reach) ** 2, *images.shape[2:], purpose=f"round {turn}", device=images.device)
+            chance = draws.uniform(*images.shape[2:], purpose=f"round {turn}", device=images.device)
+            choices = (chance * (2 * reach) ** 2).int()
             taken = scattered(choices, reach)
             source = taken if source is None else source.index_select(0, taken)
         return gaussian_blur(blurred if source is None else gathered(blurred, source), sigma)

@@ -13,7 +13,7 @@ from torch import Tensor
 from vallum.images import Draws
 from vallum.threats.base import THREATS
 from vallum.threats.corruptions.base import Corruption, Strength, Strengths, straight_through
-from vallum.threats.corruptions.filters import padded
+from vallum.threats.corruptions.filters import Strips, across, down, padded, strips
 from vallum.threats.corruptions.quantise import rounded
 
 # Annex K of the standard (ITU-T T.81), for quality 50.
@@ -39,46 +39,60 @@ def steps(table: np.ndarray, quality: int) -> np.ndarray:
     return ((table * percent + 50) // 100).clip(1, 255).flatten()
 
 
-@lru_cache(maxsize=1)
-def _cosines() -> np.ndarray:
-    """(64, 64) the orthonormal two-dimensional cosine transform of a block of 8 x 8 pixels in a row."""
+@lru_cache(maxsize=16)
+def _cosines(blocks: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The orthonormal cosine transform of 8 pixels, as a matrix, for so many runs of 8 side by side."""
     frequency, place = np.arange(8)[:, None], np.arange(8)
     basis = np.cos((2 * place + 1) * frequency * pi / 16) / 2
     basis[0] /= np.sqrt(2)
-    return np.kron(basis, basis)
+    return torch.from_numpy(np.kron(np.eye(blocks), basis)).to(device, dtype)
 
 
-def _coded(plane: Tensor, step: np.ndarray) -> Tensor:
-    """A plane (N, 1, H, W) in 0 .. 255, sides multiples of 8, after its frequencies were rounded."""
-    n, _, height, width = plane.shape
-    cosines, sizes = torch.from_numpy(_cosines()).to(plane), torch.from_numpy(step).to(plane)
-    blocks = (plane - 128).view(n, height // 8, 8, width // 8, 8).transpose(2, 3).reshape(-1, 64)
-    exact = blocks @ cosines.T
-    # Coders hold frequencies in eighths, and round halves of a step away from zero.
-    share = (exact.detach() * 8).round() / (8 * sizes)
-    coefficients = straight_through((share.abs() + 0.5).floor().copysign(share) * sizes, exact)
-    back = (coefficients @ cosines).view(n, height // 8, width // 8, 8, 8).transpose(2, 3).reshape(plane.shape)
-    return rounded(back + 128).clamp(0, 255)
+def _transformed(planes: Tensor, back: bool = False) -> Tensor:
+    """Planes (P, H, W) with each 8 x 8 pixels replaced by their frequencies, in place of them; or back again."""
+    count, height, width = planes.shape
+    side_by_side = next(blocks for blocks in (4, 2, 1) if width % (8 * blocks) == 0)  # wider products run faster
+    along, below = (_cosines(blocks, planes.dtype, planes.device) for blocks in (side_by_side, 1))
+    along, below = (along, below.T) if back else (along.T, below)
+    rows = (planes.reshape(-1, 8 * side_by_side) @ along).view(-1, 8, width)
+    return torch.bmm(below.expand(len(rows), -1, -1), rows).view(count, height, width)
 
 
-def _halved(plane: Tensor) -> Tensor:
+def _coded(planes: Tensor, step: np.ndarray) -> Tensor:
+    """Planes (P, H, W) in 0 .. 255, sides multiples of 8, after their frequencies were rounded."""
+    count, height, width = planes.shape
+    sizes = torch.from_numpy(np.tile(step.reshape(8, 8), width // 8)).to(planes)  # (8, W)
+    exact = _transformed(planes - 128).view(count, height // 8, 8, width)
+    # Coders hold frequencies in eighths, and round halves of a step away from zero: a little more than half is more.
+    shares = (exact.detach() * 8).round_().mul_((1 + 1e-6) / (8 * sizes)).round_()
+    coefficients = straight_through(shares.mul_(sizes), exact).view(planes.shape)
+    return rounded(_transformed(coefficients, back=True) + 128).clamp_(0, 255)
+
+
+def _halved(planes: Tensor) -> Tensor:
     """Means of 2 x 2, rounded down and up in turn from column to column, so that neither way is favoured."""
-    sums = plane[:, :, ::2] + plane[:, :, 1::2]
+    sums = planes[:, ::2] + planes[:, 1::2]
     sums = sums[..., ::2] + sums[..., 1::2]
-    bias = torch.tensor([1.0, 2.0], device=plane.device, dtype=plane.dtype).repeat((sums.shape[3] + 1) // 2)
-    return rounded((sums + bias[: sums.shape[3]]) / 4 - 0.5)
+    bias = torch.tensor([1.0, 2.0], device=planes.device, dtype=planes.dtype).repeat((sums.shape[2] + 1) // 2)
+    return rounded(sums.add_(bias[: sums.shape[2]]).mul_(0.25).sub_(0.5))
 
 
-def _doubled(plane: Tensor) -> Tensor:
-    """Twice as many rows and columns, each new one three parts of the nearer and one of the farther old one."""
-    wide = padded(plane, 1, 1, 1, 1, "nearest")
-    middle = 3 * wide[:, :, 1:-1]
-    rows = torch.stack([middle + wide[:, :, :-2], middle + wide[:, :, 2:]], 3).flatten(2, 3)
-    centre = 3 * rows[..., 1:-1]
+@lru_cache(maxsize=16)
+def _between(length: int, dtype: torch.dtype, device: torch.device) -> Strips:
+    """(2 * length, length): each new pixel is three parts of the nearer old one and one of the farther."""
+    new = np.arange(2 * length)
+    matrix = 3.0 * (new[:, None] // 2 == np.arange(length))
+    np.add.at(matrix, (new, (new // 2 + new % 2 * 2 - 1).clip(0, length - 1)), 1)
+    return strips(matrix, torch.empty(0, dtype=dtype, device=device))
+
+
+def _doubled(planes: Tensor) -> Tensor:
+    """Twice as many rows and columns."""
+    place = planes.dtype, planes.device
+    sums = across(down(planes, _between(planes.shape[1], *place)), _between(planes.shape[2], *place))
     # Adding 8 or 7 sixteenths rounds halves up in one column and down in the next.
-    left = rounded((centre + rows[..., :-2] + 8) / 16 - 0.5)
-    right = rounded((centre + rows[..., 2:] + 7) / 16 - 0.5)
-    return torch.stack([left, right], 4).flatten(3, 4)
+    bias = torch.tensor([0.0, -1.0], device=planes.device, dtype=planes.dtype).repeat(planes.shape[2])
+    return rounded(sums.add_(bias).mul_(1 / 16))
 
 
 def jpeg(images: Tensor, quality: int) -> Tensor:
@@ -87,18 +101,22 @@ def jpeg(images: Tensor, quality: int) -> Tensor:
     Rounding has no gradient: it is passed straight through, as if nothing had been rounded.
     """
     height, width = images.shape[2:]
-    pixels = rounded(padded(images * 255, 0, -height % 16, 0, -width % 16, "nearest")).clamp(0, 255)
+    pixels = rounded(images * 255)
+    if height % 16 or width % 16:
+        pixels = padded(pixels, 0, -height % 16, 0, -width % 16, "nearest")
     if images.shape[1] == 1:
-        return _coded(pixels, steps(LUMINANCE, quality))[..., :height, :width] / 255
-    red, green, blue = pixels.split(1, 1)
-    luma = 0.299 * red + 0.587 * green + 0.114 * blue
-    half = _halved(rounded(torch.cat([(blue - luma) / 1.772, (red - luma) / 1.402]) + 128))
+        return _coded(pixels[:, 0], steps(LUMINANCE, quality))[:, None, :height, :width] / 255
+    red, green, blue = pixels.unbind(1)  # (N, H, W)
+    luma = (0.299 * red).add_(green, alpha=0.587).add_(blue, alpha=0.114)
+    colour = torch.cat([(blue - luma).mul_(1 / 1.772), (red - luma).mul_(1 / 1.402)])
+    colour = _coded(_halved(rounded(colour.add_(128))), steps(CHROMINANCE, quality))
+    towards_blue, towards_red = (_doubled(colour) - 128).chunk(2)
     luma = _coded(rounded(luma), steps(LUMINANCE, quality))
-    towards_blue, towards_red = (_doubled(_coded(half, steps(CHROMINANCE, quality))) - 128).chunk(2)
-    red = luma + rounded(1.402 * towards_red)
-    blue = luma + rounded(1.772 * towards_blue)
-    green = luma - rounded(0.344136 * towards_blue + 0.714136 * towards_red)
-    return torch.cat([red, green, blue], 1).clamp(0, 255)[..., :height, :width] / 255
+    to_green = (-0.344136 * towards_blue).sub_(towards_red, alpha=0.714136)
+    mixed = torch.stack(
+        [luma + rounded(1.402 * towards_red), luma + rounded(to_green), luma + rounded(1.772 * towards_blue)], 1
+    )
+    return mixed.clamp_(0, 255)[..., :height, :width] / 255
 
 
 @THREATS.register("jpeg_compression", "jpeg")

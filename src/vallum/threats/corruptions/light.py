@@ -27,8 +27,8 @@ class Brightness(Corruption):
         value = images.amax(1, keepdim=True)  # (N, 1, H, W)
         brighter = (value + strength[0]).clamp(0, 1)
         # With hue and saturation kept, colours are in proportion to the value; black has no colour and becomes grey.
-        black = value == 0
-        return torch.where(black, brighter, images * (brighter / torch.where(black, 1, value)))
+        black = (value == 0).to(images.dtype)
+        return torch.addcmul(black * brighter, images, brighter / (value + black))
 
 
 @THREATS.register("contrast")
@@ -64,11 +64,12 @@ class Saturate(Corruption):
         factor, shift = strength
         value, least = images.amax(1, keepdim=True), images.amin(1, keepdim=True)
         spread = value - least
-        black, grey = value == 0, spread == 0
-        saturation = spread / torch.where(black, 1, value)
+        black, grey = ((values == 0).to(images.dtype) for values in (value, spread))
+        saturation = spread / (value + black)
         wanted = (saturation * factor + shift).clamp(0, 1)
-        # The distance of each colour from the value grows with the saturation. Grey has no hue; by the convention of
-        # hue, saturation and value it counts as red, so a shift tints it.
-        coloured = value - (value - images) * (wanted / torch.where(grey, 1, saturation))
-        red = torch.tensor([0.0, 1.0, 1.0], device=images.device, dtype=images.dtype).view(1, 3, 1, 1)
-        return torch.where(grey, value * (1 - wanted * red), coloured)
+        # The distance of each colour from the value grows with the saturation.
+        coloured = torch.addcmul(value, images - value, wanted / (saturation + grey))
+        if shift:
+            # Grey has no hue; by the convention of hue, saturation and value it counts as red, so a shift tints it.
+            coloured[:, 1:] -= grey * value * wanted
+        return coloured

@@ -28,13 +28,13 @@ def motion_blur(images: Tensor, radius: int, sigma: float, degrees: np.ndarray) 
     height, width = images.shape[2:]
     above, left = int(max(0, -down.min())), int(max(0, -across.min()))
     wide = padded(images, above, int(max(0, down.max())), left, int(max(0, across.max())), "nearest")
-    # A path longer than the image ends where it leaves it.
-    leaves = (abs(down) >= height) | (abs(across) >= width)
+    # A path longer than the image ends where it leaves it, and where the rest of it weighs less than rounding does.
+    ends = (abs(down) >= height) | (abs(across) >= width) | (weights[::-1].cumsum()[::-1] < 1e-7)
     blurred = []
-    for image, rows, columns, length in zip(wide, down, across, (~leaves).cumprod(1).sum(1), strict=True):
-        total = torch.zeros_like(image[:, :height, :width])
-        for row, column, weight in zip(above + rows[:length], left + columns[:length], weights.tolist(), strict=False):
-            total = total.add(image[:, row : row + height, column : column + width], alpha=weight)
+    for image, rows, columns, length in zip(wide, down, across, (~ends).cumprod(1).sum(1), strict=True):
+        total = torch.zeros_like(image[:, :height, :width], memory_format=torch.contiguous_format)
+        for row, column, weight in zip(above + rows, left + columns, weights[:length].tolist(), strict=False):
+            total.add_(image[:, row : row + height, column : column + width], alpha=weight)
         blurred.append(total)
     return torch.stack(blurred)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from vallum.images import Draws
@@ -26,7 +27,7 @@ class GaussianNoise(Corruption):
 
     def alter(self, images: Tensor, draws: Draws, strength: Strength) -> Tensor:
         noise = draws.normal(*images.shape[1:], purpose="noise", device=images.device).to(images.dtype)
-        return images + noise * strength[0]
+        return torch.add(images, noise, alpha=strength[0])
 
 
 @THREATS.register("speckle_noise")
@@ -42,7 +43,7 @@ class SpeckleNoise(Corruption):
 
     def alter(self, images: Tensor, draws: Draws, strength: Strength) -> Tensor:
         noise = draws.normal(*images.shape[1:], purpose="noise", device=images.device).to(images.dtype)
-        return images + images * (noise * strength[0])
+        return torch.addcmul(images, images, noise, value=strength[0])
 
 
 @THREATS.register("impulse_noise", "impulse")

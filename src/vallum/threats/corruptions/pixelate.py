@@ -12,18 +12,24 @@ from torch import Tensor
 from vallum.images import Draws
 from vallum.threats.base import THREATS
 from vallum.threats.corruptions.base import Corruption, Strength, Strengths
-from vallum.threats.corruptions.quantise import quantised
+from vallum.threats.corruptions.filters import Strips, across, down, strips
+from vallum.threats.corruptions.quantise import rounded
 
 
 @lru_cache(maxsize=64)
-def _boxes(length: int, wanted: int) -> np.ndarray:
+def _boxes(length: int, wanted: int, dtype: torch.dtype, device: torch.device) -> Strips:
     """(wanted, length): each new pixel is the plain mean of the old ones whose centres it covers."""
     scale = length / wanted
     centres = (np.arange(wanted)[:, None] + 0.5) * scale
     reach = max(scale, 1.0) / 2
     distance = np.arange(length) + 0.5 - centres
     covered = ((distance > -reach) & (distance <= reach)).astype(np.float64)
-    return covered / covered.sum(1, keepdims=True)
+    return strips(covered / covered.sum(1, keepdims=True), torch.empty(0, dtype=dtype, device=device), size=16)
+
+
+def _enlarged(length: int, wanted: int, device: torch.device) -> Tensor:
+    """(wanted,) the old pixel that covers the centre of each new one."""
+    return (torch.arange(wanted, device=device) * 2 + 1) * length // (2 * wanted)
 
 
 @THREATS.register("pixelate")
@@ -39,10 +45,10 @@ class Pixelate(Corruption):
 
     def alter(self, images: Tensor, draws: Draws, strength: Strength) -> Tensor:
         height, width = images.shape[2:]
-        few_rows, few_columns = max(1, int(height * strength[0])), max(1, int(width * strength[0]))
-        across = torch.from_numpy(_boxes(width, few_columns)).to(images)
-        down = torch.from_numpy(_boxes(height, few_rows)).to(images)
-        small = quantised(down @ quantised(images @ across.T))
-        rows = torch.from_numpy(_boxes(few_rows, height).argmax(1)).to(images.device)
-        columns = torch.from_numpy(_boxes(few_columns, width).argmax(1)).to(images.device)
-        return small.index_select(2, rows).index_select(3, columns)
+        rows, columns = max(1, int(height * strength[0])), max(1, int(width * strength[0]))
+        place = images.dtype, images.device
+        levels = (images * 255).flatten(0, 1)  # (N * C, H, W)
+        narrow = rounded(across(levels, _boxes(width, columns, *place)))
+        small = rounded(down(narrow, _boxes(height, rows, *place))) / 255
+        wide = small.index_select(2, _enlarged(columns, width, images.device))
+        return wide.index_select(1, _enlarged(rows, height, images.device)).view_as(images)

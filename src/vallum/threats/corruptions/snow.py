@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vallum.images import Draws
@@ -12,7 +13,7 @@ from vallum.threats.base import THREATS
 from vallum.threats.corruptions.base import Corruption, Strength, Strengths
 from vallum.threats.corruptions.motion import angles, motion_blur
 from vallum.threats.corruptions.quantise import quantised, truncated
-from vallum.threats.corruptions.sampling import zoomed
+from vallum.threats.corruptions.sampling import enlarged, middle
 
 
 def luminance(images: Tensor) -> Tensor:
@@ -55,9 +56,11 @@ class Snow(Corruption):
 
     def alter(self, images: Tensor, draws: Draws, strength: Strength) -> Tensor:
         mean, spread, size, cut, radius, sigma, kept = strength
-        noise = draws.normal(1, *images.shape[2:], purpose="flakes", device=images.device).to(images.dtype)
-        flakes = zoomed(mean + spread * noise, size)
-        flakes = truncated(torch.where(flakes < cut, 0, flakes).clamp(0, 1))
+        height, width = images.shape[2:]
+        few = middle(height, size), middle(width, size)
+        noise = draws.normal(1, *few, purpose="flakes", device=images.device).to(images.dtype)
+        flakes = enlarged(noise.mul_(spread).add_(mean), size, height, width)
+        flakes = truncated(F.threshold(flakes, cut, 0).clamp_(0, 1))
         flakes = quantised(motion_blur(flakes, round(radius), sigma, angles(draws, -135, -45)))
-        pale = torch.maximum(images, luminance(images) * 1.5 + 0.5)
-        return kept * images + (1 - kept) * pale + flakes + flakes.flip(2, 3)
+        pale = torch.maximum(images, (luminance(images) * 1.5).add_(0.5))
+        return (kept * images).add_(pale, alpha=1 - kept).add_(flakes + flakes.flip(2, 3))

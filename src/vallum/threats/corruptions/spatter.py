@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vallum.images import Draws
@@ -58,9 +59,9 @@ class Spatter(Corruption):
     def alter(self, images: Tensor, draws: Draws, strength: Strength) -> Tensor:
         mean, spread, smooth, cut, amount, kind = strength
         noise = draws.normal(1, *images.shape[2:], purpose="drops", device=images.device).to(images.dtype)
-        liquid = gaussian_blur(mean + spread * noise, smooth)
+        liquid = gaussian_blur(noise.mul_(spread).add_(mean), smooth)
         if kind < 0.5:
-            return images + amount * sheen(torch.where(liquid < cut, 0, liquid)) * _paint(WATER, images)
+            return torch.addcmul(images, sheen(F.threshold(liquid, cut, 0)), _paint(WATER, images), value=amount)
         mud = gaussian_blur((liquid > cut).to(images.dtype), amount)
-        mud = torch.where(mud < 0.8, 0, mud)
-        return images * (1 - mud) + mud * _paint(MUD, images)
+        mud = F.threshold(mud, 0.8, 0)
+        return (images * (1 - mud)).addcmul_(mud, _paint(MUD, images))

@@ -26,6 +26,8 @@ class ZoomBlur(Corruption):
         cifar=[(1.06, 0.01), (1.11, 0.01), (1.16, 0.01), (1.21, 0.01), (1.26, 0.01)],
     )
 
+    at_once = 48 * 224 * 224  # many planes, for the vectors below
+
     def alter(self, images: Tensor, draws: Draws, strength: Strength) -> Tensor:
         end, distance = strength
         factors = np.arange(1, end, distance)

@@ -1,0 +1,30 @@
+"""What is left through each surface by which a defence is attacked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vallum.evaluation.statistics import Interval
+from vallum.evaluation.summary import UNION
+from vallum.report.study import Study
+
+
+@dataclass(frozen=True)
+class Through:
+    """What is left of a defended model under one attack, through each of its surfaces."""
+
+    model: str
+    threat: str
+    surfaces: tuple[tuple[str, bool, Interval], ...]  # name, whether its attacker knows of the defence, rate
+
+
+def surfaces(study: Study) -> list[Through]:
+    """A breakdown of each union."""
+    found = []
+    for model in study.models:
+        for spec in study.kinds:
+            mine = [one for one in study.outcomes if (one.model, one.threat) == (model.name, spec)]
+            if any(one.surface == UNION for one in mine):
+                shown = [(one.surface, one.surface not in model.ignorant, study.rate(one)) for one in mine]
+                found.append(Through(model.name, spec, tuple(shown)))
+    return found
