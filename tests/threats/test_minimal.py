@@ -78,3 +78,20 @@ def test_what_has_fallen_already_is_left_alone_and_what_cannot_fall_too(attack: 
 def test_mistakes() -> None:
     with pytest.raises(UserError, match="steps=0: at least 1"):
         FMN(steps=0)
+
+
+@pytest.mark.parametrize("spec", ALL)
+def test_passes_are_counted_as_they_happen(spec: str) -> None:
+    passes = {"forward": 0, "backward": 0}
+
+    def model(images: Tensor) -> Tensor:
+        passes["forward"] += 1
+        logits = Linear(drawn(2, math.prod(SHAPE)))(images)
+        if logits.requires_grad:
+            logits.register_hook(lambda gradient: passes.update(backward=passes["backward"] + 1))
+        return logits
+
+    attack = threat(f"{spec}{',' if ':' in spec else ':'}steps=7")
+    attack(model, torch.full((2, *SHAPE), 0.5), torch.zeros(2, dtype=torch.long))
+    assert passes == {"forward": 7, "backward": 6}
+    assert attack.passes == 7 + 2 * 6

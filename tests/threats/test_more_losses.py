@@ -25,7 +25,7 @@ from vallum.threats.losses import (
     loss_named,
 )
 from vallum.threats.losses import margin as margin_of
-from vallum.threats.segmentation_losses import rank_of, wrong_share
+from vallum.threats.segmentation_losses import lost_overlap, rank_of, wrong_share
 
 Array = np.ndarray
 
@@ -162,3 +162,20 @@ def test_share_of_wrong_pixels() -> None:
 def test_an_unknown_guided_loss_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean margin"):
         guided_loss_named("margins")
+
+
+def test_lost_overlap_against_a_count_by_hand() -> None:
+    draws = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 4, 5, 6, generator=draws)
+    labels = torch.randint(0, 3, (3, 5, 6), generator=draws)
+    labels[:, 0] = IGNORE
+    labels[2] = IGNORE
+    said = logits.argmax(1)
+    expected = []
+    for one, truth in zip(said, labels, strict=True):
+        valid, overlaps = truth != IGNORE, []
+        for label in truth[valid].unique():
+            both, either = (one == label) & (truth == label), ((one == label) | (truth == label)) & valid
+            overlaps.append(float(both.sum() / either.sum()))
+        expected.append(1 - sum(overlaps) / max(len(overlaps), 1))
+    assert lost_overlap(logits, labels).tolist() == pytest.approx(expected)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from vallum.errors import UserError
 from vallum.images import Draws
-from vallum.threats.norms import NORMS, Norm, norm_named, per_image
+from vallum.threats.norms import NORMS, Ball, Norm, norm_named, per_image
+from vallum.threats.search import overlay
 
 norms = pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
 shapes = hnp.array_shapes(min_dims=4, max_dims=4, max_side=3)
@@ -225,3 +226,30 @@ def test_radii_that_do_not_fit_the_images() -> None:
     assert per_image(torch.tensor([1.0, 2.0, 3.0]), images).tolist() == [1, 2, 3]
     with pytest.raises(UserError, match=r"eps has shape \(2,\): one number or \(3,\)"):
         per_image(torch.tensor([1.0, 2.0]), images)
+
+
+@norms
+def test_a_ball_does_what_its_norm_does(norm: Norm) -> None:
+    images, delta, eps = random_case()
+    low, high = -images, 1 - images
+    ball, inside = Ball.around(norm, images, eps), norm.project(delta, eps, low, high)
+    torch.testing.assert_close(ball.project(delta.clone()), inside, rtol=0, atol=0)
+    gradient = torch.randn(delta.shape, generator=torch.Generator().manual_seed(1))
+    step = norm.steepest(gradient, eps / 3, low - inside, high - inside)
+    expected, kept = norm.project(inside + step, eps, low, high), (inside.clone(), gradient.clone())
+    torch.testing.assert_close(ball.step(inside, gradient, eps / 3), expected, rtol=0, atol=1e-6)
+    assert torch.equal(inside, kept[0])
+    assert torch.equal(gradient, kept[1])
+    stays = torch.tensor([False, True, False, True])
+    assert torch.equal(ball.take(stays).project(delta[stays].clone()), ball.project(delta.clone())[stays])
+
+
+@pytest.mark.parametrize("strange", [0.0, torch.nan, torch.inf])
+def test_overlaid_rows_are_those_of_the_mask_bit_for_bit(strange: float) -> None:
+    draws = torch.Generator().manual_seed(0)
+    into, other = (torch.randn(5, 3, 4, 4, generator=draws) for _ in range(2))
+    other[1, 0, 0, 0] = strange
+    rows = torch.tensor([True, False, True, True, False])
+    expected = torch.where(rows.view(-1, 1, 1, 1), other, into)
+    overlay(into, other, rows)
+    assert torch.equal(into, expected)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vallum.errors import UserError
 from vallum.threats import APGD, Square, Strong, TargetedAPGD
 from vallum.threats.losses import fallen
-from vallum.threats.segmentation_losses import wrong_share
+from vallum.threats.segmentation_losses import lost_overlap, wrong_share
 
 
 def curved(n: int = 20) -> tuple[Exact, Tensor, Tensor]:
@@ -94,6 +94,17 @@ def test_of_a_segmenter_no_fewer_pixels_fall_than_to_any_one_loss() -> None:
         assert bool((wrong >= other).all()), (loss, wrong, other)
     more = wrong_share(model(Strong(eps=eps, exhaustive=True, effort=0.2)(model, images, labels)), labels)
     assert bool((more >= wrong - 0.011).all())
+
+
+def test_of_a_segmenter_the_lowest_miou_is_no_higher_than_where_the_accuracy_is_lowest() -> None:
+    images = torch.rand(4, 3, 10, 10, generator=torch.Generator().manual_seed(0))
+    model, labels = ExactPixels(), ExactPixels()(images).argmax(1)
+    lost = {
+        lowest: lost_overlap(model(Strong(eps=0.03, lowest=lowest, effort=0.3)(model, images, labels)), labels)
+        for lowest in ("accuracy", "miou")
+    }
+    assert float(lost["miou"].mean()) > 0
+    assert bool((lost["miou"] >= lost["accuracy"] - 1e-9).all())
 
 
 def test_mistakes_and_passes() -> None:

@@ -7,6 +7,16 @@ from torch import Tensor
 from vallum.models.model import Model
 
 
+class Tally:
+    """Counts that a copy of the model shares: an attack may search on a copy."""
+
+    def __init__(self) -> None:
+        self.forwards = self.backwards = 0
+
+    def __deepcopy__(self, memo: object) -> Tally:
+        return self
+
+
 class Counted(Model):
     """A model that counts the images that go through it and the gradients that come back; otherwise the same.
 
@@ -24,14 +34,22 @@ class Counted(Model):
         self.task, self.classes, self.spec, self.size = model.task, model.classes, model.spec, model.size
         self.differentiable = model.differentiable
         self.train(model.training)
-        self.forwards = self.backwards = 0
+        self.tally = Tally()
+
+    @property
+    def forwards(self) -> int:
+        return self.tally.forwards
+
+    @property
+    def backwards(self) -> int:
+        return self.tally.backwards
 
     def forward(self, images: Tensor) -> Tensor:
-        self.forwards += len(images)
+        self.tally.forwards += len(images)
         logits = self.model(images)
         if logits.requires_grad:
             logits.register_hook(lambda gradient: self._came_back(len(gradient)))
         return logits
 
     def _came_back(self, count: int) -> None:
-        self.backwards += count
+        self.tally.backwards += count

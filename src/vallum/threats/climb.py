@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vallum.threats.norms import Norm
-from vallum.threats.search import Best
+from vallum.threats.norms import Ball, Norm
+from vallum.threats.search import Best, overlay
 
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]  # (logits, labels, aims) -> (n,), what is raised
 Rank = Callable[[Tensor, Tensor], Tensor]  # (logits, labels) -> (n,), by which the best found is chosen
@@ -71,14 +71,12 @@ class Momentum:
         self.period, self.shortest, self.shrink = (max(int(part * steps), 1) for part in (0.22, 0.06, 0.03))
         rows.step = 2 * rows.eps
 
-    def move(self, rows: Rows, first: bool) -> Tensor:
-        low, high = -rows.clean, 1 - rows.clean
-        ahead = self.norm.steepest(rows.gradient, rows.step, low - rows.delta, high - rows.delta)
-        ahead = self.norm.project(rows.delta + ahead, rows.eps, low, high)
+    def move(self, rows: Rows, ball: Ball, first: bool) -> Tensor:
+        ahead = ball.step(rows.delta, rows.gradient, rows.step)
         if first:
             return ahead
-        ahead = rows.delta + (ahead - rows.delta) * 0.75 + (rows.delta - rows.before) * 0.25
-        return self.norm.project(ahead, rows.eps, low, high)
+        # A quarter of the last step is added to three quarters of this one.
+        return ball.project(ahead.mul_(0.75).add_(rows.delta, alpha=0.5).sub_(rows.before, alpha=0.25))
 
     def check(self, rows: Rows) -> None:
         few = rows.rises < 0.75 * self.period
@@ -101,16 +99,15 @@ class Sparse:
         rows.spread = torch.where(random, float(dimension), begun)
         rows.step = rows.eps
 
-    def move(self, rows: Rows, first: bool) -> Tensor:
-        low, high = -rows.clean, 1 - rows.clean
-        room = torch.where(rows.gradient > 0, high - rows.delta, rows.delta - low) > 0
+    def move(self, rows: Rows, ball: Ball, first: bool) -> Tensor:
+        room = torch.where(rows.gradient > 0, ball.high - rows.delta, rows.delta - ball.low) > 0
         slope = (rows.gradient.abs() * room).flatten(1)  # (n, D)
         count = (rows.share * slope.shape[1]).floor().clamp(1, slope.shape[1]).long()
         last = slope.sort(1, descending=True)[0].gather(1, count[:, None] - 1)
         moved = (slope >= last) & (slope > 0)
         size = (rows.step / moved.sum(1).clamp_min(1).to(rows.step))[:, None] * moved
         ahead = rows.delta + rows.gradient.sign() * size.view_as(rows.delta)
-        return self.norm.project(ahead, rows.eps, low, high)
+        return ball.project(ahead)
 
     def check(self, rows: Rows) -> None:
         now = (rows.top != 0).flatten(1).sum(1).to(rows.share)
@@ -131,16 +128,20 @@ def climb(
     rank: Rank | None = None,
     early_stop: bool = True,
     offers: bool = True,
+    tracked: Objective | None = None,
 ) -> Rows:
     """Raise the objective; offer each point to `best`, unless the ball is not yet the one that counts.
 
+    What is `tracked`, the objective itself if nothing else is given, says whether a step went up.
     Returns the rows of the images that still stand, each with the highest point of its climb.
     """
     pace = (Sparse if norm.name == "1" else Momentum)(norm, rows, steps)
+    ball = Ball.around(norm, rows.clean, rows.eps)
+    rows.top, rows.top_gradient = rows.top.clone(), rows.top_gradient.clone()  # written over below
     since = 0
     for step in range(steps + 1):  # the last pass only looks at where the last step led
         last = step == steps
-        point = (rows.clean + rows.delta).clamp(0, 1).requires_grad_(not last)
+        point = (rows.clean + rows.delta).clamp_(0, 1).requires_grad_(not last)
         with torch.set_grad_enabled(not last):
             logits = model(point)
             values = objective(logits, rows.label, rows.aim)  # (n,)
@@ -152,16 +153,16 @@ def climb(
             if early_stop and offers and bool(best.has_fallen[rows.which].all()):
                 return rows.take(~best.has_fallen[rows.which])
             (gradient,) = torch.autograd.grad(values.sum(), point)
-        values = values.detach()
+        values = (values if tracked is None else tracked(logits.detach(), rows.label, rows.aim)).detach()
         rose = values > rows.value
         higher = values > rows.top_value
         rows.rises = rows.rises + rose
         rows.value, rows.gradient = values, gradient
-        rows.top = torch.where(higher.view(-1, 1, 1, 1), rows.delta, rows.top)
-        rows.top_gradient = torch.where(higher.view(-1, 1, 1, 1), gradient, rows.top_gradient)
+        overlay(rows.top, rows.delta, higher)
+        overlay(rows.top_gradient, gradient, higher)
         rows.top_value = torch.where(higher, values, rows.top_value)
         if early_stop and offers and bool((gone := best.has_fallen[rows.which]).any()):
-            rows = rows.take(~gone)
+            rows, ball = rows.take(~gone), ball.take(~gone)
         if last or not len(rows.which):
             break
         if step == 0:
@@ -169,7 +170,7 @@ def climb(
         elif since == pace.period:
             pace.check(rows)
             since, rows.rises, rows.checked_value = 0, torch.zeros_like(rows.rises), rows.top_value
-        rows.delta, rows.before = pace.move(rows, first=step == 0), rows.delta
+        rows.delta, rows.before = pace.move(rows, ball, first=step == 0), rows.delta
         since += 1
     return rows
 
@@ -192,10 +193,11 @@ def climb_through(
     objective: Objective,
     rank: Rank | None = None,
     early_stop: bool = True,
+    tracked: Objective | None = None,
 ) -> None:
     """Climb in one ball after the other, in each from the nearest point to the highest of the one before."""
     eps = rows.eps
     for factor, count in steps:
         start = norm.project(rows.top, eps * factor, -rows.clean, 1 - rows.clean)
         rows = Rows.begin(rows.which, rows.clean, rows.label, rows.aim, eps * factor, start)
-        rows = climb(model, best, rows, count, norm, objective, rank, early_stop, offers=factor == 1.0)
+        rows = climb(model, best, rows, count, norm, objective, rank, early_stop, factor == 1.0, tracked)

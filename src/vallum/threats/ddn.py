@@ -25,7 +25,7 @@ class DDN(Minimal):
     'ddn:steps=50'
     """
 
-    steps: int = parameter("forward and backward passes", 100)
+    steps: int = parameter("points looked at, a forward and a backward pass each", 100)
     first_radius: float = parameter("of the sphere", 1.0)
     change: float = parameter("of the radius per step, as a share of it", 0.05)
     targeted: bool = parameter("drive each image towards its label instead of away", False)
@@ -42,13 +42,15 @@ class DDN(Minimal):
             radius = torch.full((len(clean),), self.first_radius, dtype=clean.dtype, device=clean.device)
             farthest = norm.length(torch.maximum(clean, high)).to(radius)  # the box's far corner
             for step in range(self.steps):
-                point = (clean + delta).clamp(0, 1).requires_grad_()
+                point = (clean + delta).clamp_(0, 1).requires_grad_()
                 logits = model(point)
                 falls = best.offer(point.detach(), logits.detach())
+                if step == self.steps - 1:
+                    break  # where one more step would lead, nobody would look
                 (gradient,) = torch.autograd.grad(sign * loss(logits, labels).sum(), point)
                 stride = torch.full_like(radius, annealed(1.0, 0.01, step, self.steps))
-                delta = delta + norm.steepest(gradient, stride, low, high)
+                delta = norm.steepest(gradient, stride, low, high).add_(delta)
                 radius = torch.where(falls, radius * (1 - self.change), radius * (1 + self.change)).minimum(farthest)
                 length = norm.length(delta).clamp_min(1e-12).to(radius)
-                delta = (delta * (radius / length).view(-1, 1, 1, 1)).clamp(low, high)
-            return best.after(model, delta)
+                delta = delta.mul_((radius / length).view(-1, 1, 1, 1)).clamp_(low, high)
+            return best.images

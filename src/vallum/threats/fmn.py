@@ -16,7 +16,7 @@ from vallum.threats.minimal import Minimal, Nearest, annealed
 from vallum.threats.norms import norm_named
 from vallum.threats.search import frozen
 
-DUAL = {"inf": 1, "2": 2, "1": float("inf")}  # how long a gradient is to one who moves by so much in a norm
+DUAL = {"inf": "1", "2": "2", "1": "inf"}  # how long a gradient is to one who moves by so much in a norm
 
 
 @THREATS.register("fmn")
@@ -29,7 +29,7 @@ class FMN(Minimal):
     """
 
     norm: Literal["inf", "2", "1", "0"] = parameter("in which the distance is measured", "2")
-    steps: int = parameter("forward and backward passes", 100)
+    steps: int = parameter("points looked at, a forward and a backward pass each", 100)
     step_size: float = parameter("length of the first step, in the norm 2; the last is a hundredth of it", 1.0)
     change: float = parameter("of the radius per step, as a share of it, at first; a fiftieth of it at last", 0.05)
     targeted: bool = parameter("drive each image towards its label instead of away", False)
@@ -39,28 +39,25 @@ class FMN(Minimal):
         self, model: nn.Module, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
     ) -> Tensor:
         norm, loss, sign = norm_named(self.norm), loss_named("margin"), -1.0 if self.targeted else 1.0
-        self.draws(images, keys)
         with frozen(model):
-            clean, labels = images.detach().clone(), labels.clone()
-            best = Nearest(clean, labels, self.targeted, norm)
-            low, high = -clean, 1 - clean
+            best = self.begin(images, labels, keys, norm)
+            clean, labels, low, high = best.clean, best.labels, best.low, best.high
             delta = torch.zeros_like(clean)
             radius = torch.full((len(clean),), torch.inf, dtype=torch.float64, device=clean.device)
             for step in range(self.steps):
-                point = (clean + delta).clamp(0, 1).requires_grad_()
+                point = (clean + delta).clamp_(0, 1).requires_grad_()
                 logits = model(point)
-                values = sign * loss(logits, labels)
                 falls = best.offer(point.detach(), logits.detach())
+                if step == self.steps - 1:
+                    break  # where one more step would lead, nobody would look
+                values = sign * loss(logits, labels)
                 (gradient,) = torch.autograd.grad(values.sum(), point)
                 change = annealed(self.change, self.change / 50, step, self.steps)
-                radius = self._follow(radius, change, falls, best, norm.length(delta), values.detach(), gradient)
+                radius = self._follow(radius, change, falls, best, values.detach(), gradient)
                 stride = torch.full((len(clean),), annealed(self.step_size, self.step_size / 100, step, self.steps))
-                delta = delta + norm_named("2").steepest(gradient, stride.to(clean), low, high)
+                delta = norm_named("2").steepest(gradient, stride.to(clean), low, high).add_(delta)
                 delta = norm.project(delta, radius.to(clean.dtype), low, high)
-            with torch.no_grad():
-                point = (clean + delta).clamp(0, 1)
-                best.offer(point, model(point))
-        return best.images
+            return best.images
 
     def _follow(
         self,
@@ -68,7 +65,6 @@ class FMN(Minimal):
         change: float,
         falls: Tensor,
         best: Nearest,
-        length: Tensor,
         values: Tensor,
         gradient: Tensor,
     ) -> Tensor:
@@ -78,8 +74,8 @@ class FMN(Minimal):
             closer = torch.minimum((begun * (1 - change)).floor().minimum(begun - 1), best.distance).clamp_min(0)
             farther = (begun * (1 + change)).floor().maximum(begun + 1)
             return torch.where(falls, closer, farther)
-        slope = torch.linalg.vector_norm(gradient.flatten(1).double(), DUAL[self.norm], dim=1).clamp_min(1e-12)
-        guessed = length + values.abs().double() / slope
+        slope = norm_named(DUAL[self.norm]).length(gradient).clamp_min(1e-12)
+        guessed = best.length + values.abs().double() / slope
         closer = torch.minimum(radius * (1 - change), best.distance)
         farther = torch.where(best.distance.isfinite(), radius * (1 + change), guessed)
         return torch.where(falls, closer, farther)

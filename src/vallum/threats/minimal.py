@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -13,6 +13,7 @@ from vallum.errors import UserError
 from vallum.threats.base import Threat
 from vallum.threats.losses import fallen
 from vallum.threats.norms import Norm
+from vallum.threats.search import overlay
 
 
 class Minimal(Threat):
@@ -29,7 +30,7 @@ class Minimal(Threat):
 
     @property
     def passes(self) -> float:
-        return 3.0 * self.steps
+        return 3.0 * self.steps - 2
 
     def begin(self, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None, norm: Norm) -> Nearest:
         """Nothing found yet; copies of what was given, for it may be inference tensors."""
@@ -45,22 +46,16 @@ class Nearest:
         self.labels, self.targeted, self.norm = labels, targeted, norm
         self.low, self.high = -self.clean, 1 - self.clean
         self.distance = torch.full((len(images),), torch.inf, dtype=torch.float64, device=images.device)
+        self.length = torch.zeros_like(self.distance)  # how far away the last candidates were
 
     def offer(self, candidates: Tensor, logits: Tensor) -> Tensor:
         """One candidate for each image; says which of them fall."""
         falls = fallen(logits, self.labels, self.targeted)
-        distance = self.norm.length(candidates - self.clean)
-        nearer = falls & (distance < self.distance)
-        self.images = torch.where(nearer.view(-1, 1, 1, 1), candidates, self.images)
-        self.distance = torch.where(nearer, distance, self.distance)
+        self.length = self.norm.length(candidates - self.clean)
+        nearer = falls & (self.length < self.distance)
+        overlay(self.images, candidates, nearer)
+        self.distance = torch.where(nearer, self.length, self.distance)
         return falls
-
-    @torch.no_grad()
-    def after(self, model: Callable[[Tensor], Tensor], delta: Tensor) -> Tensor:
-        """The nearest found, once it was also seen where the last step led."""
-        point = (self.clean + delta).clamp(0, 1)
-        self.offer(point, model(point))
-        return self.images
 
 
 def annealed(first: float, last: float, step: int, steps: int) -> float:

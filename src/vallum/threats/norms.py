@@ -6,6 +6,7 @@ may be subtracted and added before a pixel leaves [0, 1] (low <= 0 <= high).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -75,15 +76,17 @@ class Linf:
         return delta.abs().flatten(1).amax(1).double()
 
     def project(self, delta: Tensor, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        radius = _wide(eps)
-        return torch.minimum(torch.maximum(delta, torch.maximum(-radius, low)), torch.minimum(radius, high))
+        radius, inside = _wide(eps), delta.clamp(low, high)
+        if inside.requires_grad:
+            return torch.minimum(torch.maximum(inside, -radius), radius)
+        return torch.minimum(torch.maximum(inside, -radius, out=inside), radius, out=inside)
 
     def random(self, draws: Draws, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
         spread = draws.uniform(*low.shape[1:], purpose="start", device=low.device).to(low.dtype) * 2 - 1
         return self.project(spread * _wide(eps), eps, low, high)
 
     def steepest(self, gradient: Tensor, size: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        return gradient.sign() * _wide(size)
+        return gradient.sign().mul_(_wide(size))
 
 
 class L2:
@@ -96,17 +99,21 @@ class L2:
         # By the optimality conditions the answer is clip(s * delta) with one factor s <= 1 per image. Start where no
         # coordinate meets its bound; those that do are fixed there and s grows for the others, until none is new.
         size, room = _sides(delta, low, high)
-        square, square_room, radius = size.square(), room.square(), eps.double().square()
-        bound = torch.zeros_like(size, dtype=torch.bool)
+        radius, square = eps.double().square(), size.square()
         left, free = radius, square.sum(1)  # (N,) what is left of the radius for the coordinates that are free
+        shrunk = size * _column((left / free.clamp_min(1e-300)).sqrt().clamp_max(1.0))
+        bound = shrunk > room
+        if not bool(bound.any()):
+            return _signed(shrunk, delta)
+        square_room = room.square()
         while True:
+            left = (radius - (square_room * bound).sum(1)).clamp_min(0)
+            free = square.masked_fill(bound, 0).sum(1)
             factor = _column((left / free.clamp_min(1e-300)).sqrt().clamp_max(1.0))
             meets = (factor * size > room).logical_or_(bound)
             if torch.equal(meets, bound):
                 return _signed(torch.minimum(factor * size, room), delta)
             bound = meets
-            left = (radius - (square_room * bound).sum(1)).clamp_min(0)
-            free = square.masked_fill(bound, 0).sum(1)
 
     def random(self, draws: Draws, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
         direction = draws.normal(*low.shape[1:], purpose="start", device=low.device).to(low.dtype)
@@ -115,14 +122,15 @@ class L2:
 
     def steepest(self, gradient: Tensor, size: Tensor, low: Tensor, high: Tensor) -> Tensor:
         length = self.length(gradient).clamp_min(1e-30)
-        return (gradient.double() * _wide(size / length)).to(gradient.dtype)
+        factor = (size / length).to(torch.promote_types(gradient.dtype, torch.float32))
+        return (gradient * _wide(factor)).to(gradient.dtype)
 
 
 class L1:
     name = "1"
 
     def length(self, delta: Tensor) -> Tensor:
-        return delta.flatten(1).double().abs().sum(1)
+        return delta.flatten(1).abs().sum(1, dtype=torch.float64)
 
     def project(self, delta: Tensor, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
         # The answer is min(max(|delta| - t, 0), room) with one threshold t >= 0 per image. Take t as if no coordinate
@@ -203,6 +211,44 @@ class L0:
 def _places(values: Tensor) -> Tensor:
     """(N, D) the place of each value when a row is put in descending order, equals in the order they stand in."""
     return values.argsort(dim=1, descending=True, stable=True).argsort(dim=1, stable=True)
+
+
+@dataclass
+class Ball:
+    """Ball and box around each image, made once for the many steps of an attack.
+
+    In the norm inf the two are one box, and a projection costs a single pass over the pixels. What `project` and
+    `step` are given of `moved` and `gradient` is theirs to write over: on a processor, where memory that is asked for
+    anew costs more than the arithmetic, that is most of what a step takes beside the network.
+    """
+
+    norm: Norm
+    eps: Tensor  # (N,)
+    low: Tensor  # (N, C, H, W)
+    high: Tensor
+
+    @classmethod
+    def around(cls, norm: Norm, clean: Tensor, eps: Tensor) -> Ball:
+        low, high = clean.neg(), 1 - clean
+        if norm.name == "inf":
+            low, high = low.maximum(-_wide(eps)), high.minimum(_wide(eps))
+        return cls(norm, eps, low, high)
+
+    def take(self, stays: Tensor) -> Ball:
+        return Ball(self.norm, self.eps[stays], self.low[stays], self.high[stays])
+
+    def project(self, moved: Tensor) -> Tensor:
+        if self.norm.name == "inf":
+            return moved.clamp_(self.low, self.high)
+        return self.norm.project(moved, self.eps, self.low, self.high)
+
+    def step(self, delta: Tensor, gradient: Tensor, size: Tensor) -> Tensor:
+        """Where the steepest step from `delta` leads."""
+        if self.norm.name in ("inf", "2"):  # there the step does not depend on how much room the box leaves
+            ahead = self.norm.steepest(gradient, size, self.low, self.high)
+        else:
+            ahead = self.norm.steepest(gradient, size, self.low - delta, self.high - delta)
+        return self.project(ahead.add_(delta))
 
 
 NORMS: dict[str, Norm] = {norm.name: norm for norm in (Linf(), L2(), L1())}  # convex balls

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vallum.specs import parameter
 from vallum.threats.base import THREATS, Bounded
 from vallum.threats.losses import LossName, at_progress, loss_named
-from vallum.threats.norms import norm_named, per_image
+from vallum.threats.norms import Ball, norm_named, per_image
 from vallum.threats.search import Best, frozen
 from vallum.threats.segmentation_losses import rank_of
 
@@ -49,7 +49,6 @@ class PGD(Bounded):
     ) -> Tensor:
         norm, loss = norm_named(self.norm), loss_named(self.loss)
         draws = self.draws(images, keys)
-        sign = -1.0 if self.targeted else 1.0
 
         with frozen(model):
             best = Best(images, labels, self.targeted, rank=rank_of(self.loss))
@@ -60,17 +59,22 @@ class PGD(Bounded):
                 standing = best.standing() if self.early_stop else best.everyone()
                 if len(standing) == 0:
                     break
-                clean, label, eps, size = images[standing], labels[standing], radii[standing], sizes[standing]
-                low, high = -clean, 1 - clean
-                delta = torch.zeros_like(clean)  # (n, C, H, W)
+                whole = len(standing) == len(images)
+                clean, label, eps, size = (
+                    t if whole else t[standing] for t in (images, labels, radii, sizes)
+                )  # (n, C, H, W), (n,), (n,), (n,)
+                ball = Ball.around(norm, clean, eps)
+                delta = torch.zeros_like(clean)
                 if self.random_start:
-                    delta = norm.random(draws.take(standing).of(f"restart {restart}"), eps, low, high)
+                    draw = draws.take(standing).of(f"restart {restart}")
+                    delta = norm.random(draw, eps, ball.low, ball.high)
                 for step in range(self.steps + 1):  # the last pass only looks at where the last step led
                     last = step == self.steps
-                    point = (clean + delta).clamp(0, 1).requires_grad_(not last)
+                    point = (clean + delta).clamp_(0, 1).requires_grad_(not last)
                     with torch.set_grad_enabled(not last):
                         logits = model(point)
-                        values = sign * at_progress(loss, step / self.steps)(logits, label)  # (n,)
+                        values = at_progress(loss, step / self.steps)(logits, label)  # (n,)
+                        values = -values if self.targeted else values
                     best.offer(standing, point.detach(), logits.detach(), values.detach())
                     if last:
                         break
@@ -79,9 +83,7 @@ class PGD(Bounded):
                         break
                     (gradient,) = torch.autograd.grad(values.sum(), point)
                     if stays is not None and not stays.all():
-                        standing, clean, label, eps, size = (t[stays] for t in (standing, clean, label, eps, size))
-                        delta, gradient, low, high = (t[stays] for t in (delta, gradient, low, high))
-                    delta = norm.project(
-                        delta + norm.steepest(gradient, size, low - delta, high - delta), eps, low, high
-                    )
+                        standing, clean, label, size = (t[stays] for t in (standing, clean, label, size))
+                        delta, gradient, ball = delta[stays], gradient[stays], ball.take(stays)
+                    delta = ball.step(delta, gradient, size)
         return best.images

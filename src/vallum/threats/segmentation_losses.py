@@ -90,6 +90,23 @@ def wrong_share(logits: Tensor, labels: Tensor) -> Tensor:
     return wrong / valid.flatten(1).sum(1).clamp_min(1)
 
 
+def lost_overlap(logits: Tensor, labels: Tensor) -> Tensor:
+    """(N,) one minus the image's own mIoU, over the classes that its labels hold."""
+    valid = labels != IGNORE
+    truth, said = labels.where(valid, 0).flatten(1), logits.argmax(1).flatten(1)
+    counted = valid.flatten(1).double()
+
+    def per_class(which: Tensor, weights: Tensor) -> Tensor:
+        return torch.zeros(len(logits), logits.shape[1], dtype=torch.float64, device=logits.device).scatter_add_(
+            1, which, weights
+        )
+
+    there = per_class(truth, counted)
+    both = per_class(truth, counted * (truth == said))
+    either = there + per_class(said, counted) - both
+    return 1 - (both / either.clamp_min(1)).sum(1) / (there > 0).sum(1).clamp_min(1)
+
+
 def rank_of(name: str) -> Loss | None:
     """By what the points of a climb on this loss are compared, where the loss cannot say: the more it has achieved, the
     fewer pixels it counts, and it falls. None where the higher point is the better one."""

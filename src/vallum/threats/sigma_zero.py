@@ -25,7 +25,7 @@ class SigmaZero(Minimal):
     'sigma_zero:steps=200'
     """
 
-    steps: int = parameter("forward and backward passes", 100)
+    steps: int = parameter("points looked at, a forward and a backward pass each", 100)
     step_size: float = parameter("of the first step; the last is a tenth of it", 1.0)
     sigma: float = parameter("how sharp the count is: a change of its root counts half", 1e-3)
     threshold: float = parameter("below which a change is undone, at first", 0.3)
@@ -47,14 +47,16 @@ class SigmaZero(Minimal):
                 point = (clean + moved).clamp(0, 1)
                 logits = model(point)
                 falls = best.offer(point.detach(), logits.detach())
+                if step == self.steps - 1:
+                    break  # where one more step would lead, nobody would look
                 lacks = (-sign * loss(logits, labels)).clamp_min(0)
                 square = moved.square()
                 count = (square / (square + self.sigma)).flatten(1).mean(1)
                 (gradient,) = torch.autograd.grad((lacks.sum() + count.sum()), moved)
                 stride = annealed(self.step_size, self.step_size / 10, step, self.steps)
                 largest = gradient.abs().flatten(1).amax(1).clamp_min(1e-12)
-                delta = (delta - gradient / largest.view(-1, 1, 1, 1) * stride).clamp(low, high)
+                delta = gradient.mul_((-stride / largest).view(-1, 1, 1, 1)).add_(delta).clamp_(low, high)
                 shift = self.threshold_step * stride
                 threshold = torch.where(falls, threshold + shift, threshold - shift).clamp(0, 1)
-                delta = delta * (delta.abs() >= threshold.view(-1, 1, 1, 1))
-            return best.after(model, delta)
+                delta *= delta.abs() >= threshold.view(-1, 1, 1, 1)
+            return best.images

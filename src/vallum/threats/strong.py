@@ -22,11 +22,12 @@ from vallum.specs import parameter
 from vallum.threats.apgd import look_around
 from vallum.threats.base import THREATS, Bounded
 from vallum.threats.climb import Objective, Rows, climb_through, phases
+from vallum.threats.fast import folded, in_bfloat16
 from vallum.threats.losses import guided_loss_named, loss_named, margin
 from vallum.threats.norms import norm_named, per_image
 from vallum.threats.search import Best, frozen
 from vallum.threats.square import Square
-from vallum.threats.strong_segmentation import STEPS, union
+from vallum.threats.strong_segmentation import LOWEST, STEPS, union
 
 ALL, NEAR, NEARER = float("inf"), 0.5, 0.15
 
@@ -70,6 +71,7 @@ class Strong(Bounded):
     exhaustive: bool = parameter("spend on every image what otherwise only the doubtful get, and more", False)
     precision: Literal["float32", "bfloat16"] = parameter("of the search; falls are verified on the model", "float32")
     effort: float = parameter("multiplies all steps and queries", 1.0)
+    lowest: Literal["accuracy", "miou"] = parameter("what to drive down, of a segmenter", "accuracy")
     seed: int = parameter("of starts and proposals", 0)
 
     needs_gradient: ClassVar[bool] = True
@@ -93,20 +95,21 @@ class Strong(Bounded):
         draws = self.draws(images, keys)
         with frozen(model):
             images, labels = images.detach().clone(), labels.clone()
-            fast = in_bfloat16(model) if self.precision == "bfloat16" else model
+            exact = folded(model, images)
+            fast = in_bfloat16(exact) if self.precision == "bfloat16" else exact
             best = Best(images, labels, targeted=False, judge=None if fast is model else model)
             if labels.ndim == 3:
                 norm, radii, steps = norm_named(self.norm), per_image(self.eps, images), self._of(STEPS)
                 if self.exhaustive:
                     steps *= 5
-                union(fast, best, images, radii, norm, draws, steps, self.exhaustive)
+                union(fast, best, images, radii, norm, draws, steps, self.exhaustive, LOWEST[self.lowest])
                 return best.images
             aims = look_around(model, best, images, 9)
             before = best.loss.clone()
             self._run(SHORT, fast, best, images, aims, before, draws.of("short"))
-            self._run(CLOSE, model, best, images, aims, before, draws.of("close"))  # here the last bits decide
+            self._run(CLOSE, exact, best, images, aims, before, draws.of("close"))  # here the last bits decide
             doubtful = best.everyone() if self.exhaustive else self._blind(model, best, images, BLIND, draws)
-            self._run(EXHAUSTIVE, model, best, images, aims, before, draws.of("exhaustive"), doubtful)
+            self._run(EXHAUSTIVE, exact, best, images, aims, before, draws.of("exhaustive"), doubtful)
             self._blind(model, best, images, EXHAUSTIVE_BLIND, draws.of("exhaustive"), doubtful)
         return best.images
 
@@ -166,13 +169,3 @@ def _objective(stage: Stage) -> Objective:
         return guided_loss_named(stage.loss)
     loss = loss_named(stage.loss)
     return lambda logits, labels, aims: loss(logits, labels)
-
-
-def in_bfloat16(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The model where its convolutions and products are computed in half the bits, channels last."""
-
-    def run(images: Tensor) -> Tensor:
-        with torch.autocast(images.device.type, torch.bfloat16):
-            return model(images.contiguous(memory_format=torch.channels_last)).float()
-
-    return run

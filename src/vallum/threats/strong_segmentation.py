@@ -2,7 +2,8 @@
 
 In the manner of SEA, Croce et al. 2024 (arXiv 2306.12941), with the loss of CosPGD beside its own. A climb begins where
 the best one so far ended, so that a later loss finishes what an earlier one began; and each image keeps the point at
-which the largest share of its pixels is wrong.
+which the largest share of its pixels is wrong, or at which its own mIoU is lowest. That also says whether a step went
+up, and so sets the pace: a masked loss falls with every pixel that has been won.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from collections.abc import Callable
 from torch import Tensor
 
 from vallum.images import Draws
-from vallum.threats.climb import Objective, Rows, climb_through, phases
+from vallum.threats.climb import Objective, Rank, Rows, climb_through, phases
 from vallum.threats.losses import Loss, loss_named
 from vallum.threats.norms import Norm
 from vallum.threats.search import Best
-from vallum.threats.segmentation_losses import balanced_cross_entropy, wrong_share
+from vallum.threats.segmentation_losses import balanced_cross_entropy, lost_overlap, wrong_share
 
 STEPS = 60
 LOSSES: tuple[str | Loss, ...] = (
@@ -25,6 +26,7 @@ LOSSES: tuple[str | Loss, ...] = (
     "jensen_shannon",
     "cosine_cross_entropy",
 )
+LOWEST: dict[str, Rank] = {"accuracy": wrong_share, "miou": lost_overlap}
 MORE_LOSSES: tuple[str | Loss, ...] = ("normalised_logit", "cross_entropy", "margin")
 
 
@@ -37,6 +39,7 @@ def union(
     draws: Draws,
     steps: int,
     exhaustive: bool,
+    rank: Rank,
 ) -> None:
     """Offer `best` all that the climbs pass through."""
     losses = LOSSES + MORE_LOSSES if exhaustive else LOSSES
@@ -52,8 +55,12 @@ def union(
             start = norm.random(draws.take(standing).of(place), eps * balls[0][0], -clean, 1 - clean)
         label = best.labels[standing]
         rows = Rows.begin(standing, clean, label, label, eps, start)
-        climb_through(model, best, rows, balls, norm, _raised(loss), wrong_share)
+        climb_through(model, best, rows, balls, norm, _raised(loss), rank, tracked=_tracked(rank))
 
 
 def _raised(loss: Loss) -> Objective:
     return lambda logits, labels, aims: loss(logits, labels)
+
+
+def _tracked(rank: Rank) -> Objective:
+    return lambda logits, labels, aims: rank(logits, labels).to(logits.dtype)
