@@ -103,6 +103,7 @@ def main() -> None:
     asked.add_argument("--fit", type=int, default=256, help="images to fit on")
     asked.add_argument("--test", type=int, default=500)
     asked.add_argument("--eps", default="16/255")
+    asked.add_argument("--without", default="none such", help="leave out whose name holds this, as deepfool")
     given = asked.parse_args()
     torch.set_num_threads(1)
     eps = read_value(given.eps, float, "--eps")
@@ -119,6 +120,8 @@ def main() -> None:
         clean = float((model(tested.images).argmax(1) == tested.labels).float().mean())
     print(f"{'none':<36} {clean:8.1%}")
     for name, make in sides(eps):
+        if given.without in name:
+            continue
         counted = Counted(model)
         try:
             fit = make()

@@ -19,8 +19,7 @@ from vallum.threats.universal.goals import Goal
 from vallum.threats.universal.laying import Lay, add
 from vallum.threats.universal.pool import Pool
 
-FIRST, LAST = 0.25, 0.005  # steps, as shares of the radius
-MOMENTUM = 0.9
+LAST = 0.02  # step, as a share of the radius
 AVERAGED = 0.1  # the share of the steps, at the end, whose mean is a candidate too
 
 
@@ -65,18 +64,27 @@ class Seen:
         return torch.stack([self.clean[key] for key in keys.tolist()]).long()
 
 
-def ascend(
-    seen: Seen, pool: Pool, goal: Goal, delta: Tensor, ball: Ball, steps: int, batch_size: int, parts: int, draws: Draws
-) -> list[Tensor]:
-    """Where `steps` from `delta`, (1, C, h, w), lead: the last point, and the mean of the last ones."""
+@dataclass(frozen=True)
+class Pace:
+    """How a climb goes: long first steps get farthest; momentum helps some objectives and hinders others."""
+
+    steps: int
+    batch_size: int
+    first: float = 0.8  # step, as a share of the radius
+    momentum: float = 0.0
+    parts: int = 1  # of a batch, where their gradients are aggregated as SGA does
+
+
+def ascend(seen: Seen, pool: Pool, goal: Goal, delta: Tensor, ball: Ball, pace: Pace, draws: Draws) -> list[Tensor]:
+    """Where a climb from `delta`, (1, C, h, w), leads: the last point, and the mean of the last ones."""
     speed, total, count = torch.zeros_like(delta), torch.zeros_like(delta), 0
-    for step, indices in enumerate(pool.stream(draws, batch_size, steps)):
+    for step, indices in enumerate(pool.stream(draws, pace.batch_size, pace.steps)):
         batch = pool.batch(indices)
         if not len(batch):
             continue
-        share = LAST + (FIRST - LAST) * (1 + math.cos(math.pi * step / steps)) / 2
+        share = LAST + (pace.first - LAST) * (1 + math.cos(math.pi * step / pace.steps)) / 2
         inner, slope = delta, torch.zeros_like(delta)
-        for part in torch.arange(len(batch), device=delta.device).chunk(parts):
+        for part in torch.arange(len(batch), device=delta.device).chunk(pace.parts):
             leaf = inner.clone().requires_grad_()
             images, labels = batch.images[part], batch.labels[part]
             keys = batch.keys[part.cpu()]
@@ -86,11 +94,11 @@ def ascend(
             seen.spent.forwards += len(part)
             seen.spent.backwards += len(part)
             slope = slope + gradient
-            if parts > 1:
+            if pace.parts > 1:
                 inner = ball.step(inner, gradient, share)
         # Without a guard a gradient that is zero everywhere, as when all have fallen, would divide by it.
-        speed = MOMENTUM * speed + slope / slope.abs().mean().clamp_min(1e-30)
+        speed = pace.momentum * speed + slope / slope.abs().mean().clamp_min(1e-30)
         delta = ball.step(delta, speed, share)
-        if step >= steps * (1 - AVERAGED):
+        if step >= pace.steps * (1 - AVERAGED):
             total, count = total + delta, count + 1
     return [delta, total / count] if count > 1 else [delta]

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from vallum.images import Draws
-from vallum.threats.universal.ascent import Ball, Seen, ascend
+from vallum.threats.universal.ascent import Ball, Pace, Seen, ascend
 from vallum.threats.universal.goals import Goal
 from vallum.threats.universal.pool import Pool
 
 ROUNDS = (0.25, 0.5, 1.0)  # how long each round is, as a share of the steps
+FIRST = 0.8  # step of the first round, as a share of the radius; half of it in each later one
 KEPT = 3  # what share of the candidates goes on: one of so many
 
 
@@ -24,7 +25,8 @@ class Way:
     name: str
     goal: Goal
     delta: Tensor  # (1, C, h, w) where it stands
-    parts: int = 1  # of a batch, where their gradients are aggregated as SGA does
+    momentum: float = 0.0
+    parts: int = 1  # of a batch, where gradients are aggregated
     climbs: bool = True  # a fixed pattern does not
     failure: float = float("inf")  # on the images to choose by: what of the goal is missed
 
@@ -38,9 +40,9 @@ def compete(
     racing = [way for way in ways if way.climbs]
     for number, share in enumerate(ROUNDS):
         for way in racing:
-            length = max(1, round(share * steps))
-            chance = draws.of(f"{way.name}/{number}")
-            for delta in ascend(seen, pool, way.goal, way.delta, ball, length, batch_size, way.parts, chance):
+            length, first = max(1, round(share * steps)), FIRST / 2**number
+            pace, chance = Pace(length, batch_size, first, way.momentum, way.parts), draws.of(f"{way.name}/{number}")
+            for delta in ascend(seen, pool, way.goal, way.delta, ball, pace, chance):
                 failure = missed(seen, pool, delta, judged, batch_size)
                 if failure <= way.failure:
                     way.delta, way.failure = delta, failure

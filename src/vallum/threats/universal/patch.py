@@ -73,7 +73,7 @@ class UniversalPatch(Fitted):
         ball = Ball(norm_named("inf"), 0.5)  # about middle grey: all that a patch can show
         with frozen(model):
             classes = getattr(model, "classes", None) or tuple(pool.data.classes)
-            goals = [away("clipped"), away("margin")]
+            goals = [away("margin"), away("clipped")]
             judged = goals[0]
             if self.target is not None:
                 goals = [judged := towards(class_number(self.target, classes), counts=True)]

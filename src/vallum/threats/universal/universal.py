@@ -29,7 +29,8 @@ from vallum.threats.universal.goals import Goal, accuracy_left, away, class_numb
 from vallum.threats.universal.patterns import FORMS, draw
 from vallum.threats.universal.pool import Pool
 
-PARTS = 8  # of a batch, where gradients are aggregated
+PARTS = 4  # of a batch, where gradients are aggregated
+MOMENTUM = 0.9
 
 
 @THREATS.register("universal")
@@ -111,18 +112,19 @@ class Universal(Added):
                 raise UserError(f"scene={self.scene}", f"images 0 to {len(pool.data) - 1} are there to be shown")
             goal = scene(pool.data.batch([self.scene]).labels[0].to(pool.device))
         else:
-            names = ("clipped", "margin", "balanced") if segments else ("clipped", "margin", "cross_entropy")
-            return [away(name) for name in names], away("clipped")
+            names = ("margin", "clipped", "balanced") if segments else ("margin", "clipped", "cross_entropy")
+            return [away(name) for name in names], away("margin")
         return [goal], goal
 
     def _ways(self, goals: list[Goal], like: Tensor, ball: Ball, draws: Draws) -> Iterator[Way]:
         nothing, ones = torch.zeros_like(like), torch.ones_like(like)
         radius = like.new_full((1,), ball.eps)
         for goal in goals:
-            yield Way(f"{goal.name} from nothing", goal, nothing)
+            momentum = 0.0 if goal.name == "margin" else MOMENTUM
+            yield Way(f"{goal.name} from nothing", goal, nothing, momentum)
             for restart in range(self.restarts):
                 start = ball.norm.random(draws.of(f"{goal.name}/{restart}"), radius, -ones, ones)
-                yield Way(f"{goal.name} from random start {restart}", goal, start)
+                yield Way(f"{goal.name} from random start {restart}", goal, start, momentum)
         yield Way(f"{goals[0].name} aggregated", goals[0], nothing, parts=PARTS)
         before = {"what was found before": self.found} if self.found is not None else {}
         if self.start is not None:
