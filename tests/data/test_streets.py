@@ -25,8 +25,8 @@ from vallum.images import Task, check_images
 
 WORLD = Streets(n=60)
 PICTURES = [WORLD.picture(index) for index in range(60)]
-GOLDEN_SUMS = [3435479, 3703848, 2782858]
-GOLDEN_LABELS = [7258343, 4179248, 6150621]
+GOLDEN_SUMS = [3435828, 3705929, 2783180]
+GOLDEN_LABELS = [7254710, 4164680, 6147733]
 
 
 def stream(key: int) -> np.random.Generator:

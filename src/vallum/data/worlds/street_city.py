@@ -144,7 +144,8 @@ class City:
         fence["paint"] = np.where(hedge, paints.LEAVES, paints.FENCE)
         fence["colour"] = np.where(hedge[:, None], rolls.choose(things.LEAVES), rolls.choose(np.vstack([TRIMS, WALLS])))
         fence["pattern"][:, 1], fence["seed"] = 1.0, rolls.roll()
-        at, share, grown = rolls.between(0.8, 2.5), rolls.between(0.15, 0.85), rolls.between(0.8, 2.2)
+        deep_garden = np.where(there, np.clip(back - 1.6, 0.1, 3.0), 3.0)
+        at, share, grown = 0.8 + deep_garden * rolls.roll(), rolls.between(0.15, 0.85), rolls.between(0.8, 1.9)
         bush = ball(
             -self.pavement - at, begin + (end - begin) * share, 0, grown, grown * 0.9, grown, VEGETATION, paints.LEAVES
         )
@@ -160,7 +161,7 @@ class City:
         behind = rolls.chance(0.2)
         trees = sides.where(rolls.chance(self.green) & (row | behind), along)
         rolls = trees.rolls()
-        x = np.where(behind[trees.there], -self.pavement - rolls.between(1.5, 9), -0.75)
+        x = np.where(behind[trees.there], -self.pavement - DEEP - rolls.between(1, 8), -0.75)  # over low roofs, in gaps
         return trees.place(things.tree(rolls), x, along[trees.there], 0)
 
     def _cars(self, sides: Sides) -> np.ndarray:

@@ -232,6 +232,6 @@ def verdict(figures: dict[str, float]) -> dict[str, Any]:
     found["depth_learnt"] = value < limit * base
     if not found["depth_learnt"]:
         found["failed"] = (
-            f"depth was not learnt: its {name} is {value:.3f}, {beside} {base:.3f}, of which {limit:g} is needed"
+            f"depth was not learnt: its {name} is {value:.3f}, not below {limit:g} of {beside}, {base:.3f}"
         )
     return found
