@@ -65,9 +65,17 @@ def main() -> None:
 
 
 def _register() -> None:
-    from vallum.cli import doctor, evaluate, listing, report, results, train
+    from vallum.cli import certify, doctor, evaluate, listing, report, results, train, tune
 
-    for command in (evaluate.evaluate, train.train, train.harden, report.report, results.results):
+    for command in (
+        evaluate.evaluate,
+        train.train,
+        train.harden,
+        tune.tune,
+        certify.certify,
+        report.report,
+        results.results,
+    ):
         app.command()(command)
     app.command("list")(listing.listing)
     app.command()(doctor.doctor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vallum.defences.adversarial_training import Adversarial
 from vallum.defences.base import Cost, Defence, Surface, surfaces_of
 from vallum.defences.chance import draws_for
+from vallum.defences.noisy_modelling import De3, NoisyModelling, NoisyModellingPretraining
 from vallum.defences.plain import Plain
 from vallum.defences.recipe import RECIPES, Context, Losses, Recipe, recipe
 
@@ -13,8 +14,11 @@ __all__ = [
     "Adversarial",
     "Context",
     "Cost",
+    "De3",
     "Defence",
     "Losses",
+    "NoisyModelling",
+    "NoisyModellingPretraining",
     "Plain",
     "Recipe",
     "Surface",

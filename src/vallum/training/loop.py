@@ -58,6 +58,11 @@ def train(
     network = model if isinstance(model, Model) else _made(model, images, how.seed)
     _check(network, images, watched)
     folder = _writable(out)
+    network = _around(chosen, network, images, how.seed)
+    for name, first, its_own in chosen.before():
+        where: dict[str, Any] = {"out": folder / name, "validation": watched if share is None else share}
+        same: dict[str, Any] = {"device": device, "devices": devices, "fresh": fresh, "quiet": quiet}
+        train(network, images, first, **where, **same, **{**settings, **its_own})
     if fresh:
         (folder / FILE).unlink(missing_ok=True)
     indices, watch = held_out(images, share or 0.0, how.seed)
@@ -104,6 +109,14 @@ def _made(source: Any, data: Data, seed: int) -> Model:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return load_model(source, classes=data.classes)
+
+
+def _around(chosen: Recipe, network: Model, data: Data, seed: int) -> Model:
+    """What a recipe puts around the model starts as the seed says."""
+    first = data.batch(range(min(8, len(data))))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return chosen.around(network, first.images)
 
 
 def _work(fabric: Any, job: Job) -> float:
