@@ -58,6 +58,8 @@ def train(
     network = model if isinstance(model, Model) else _made(model, images, how.seed)
     _check(network, images, watched)
     folder = _writable(out)
+    if build and not network.build:
+        network.build, build = build, None  # what a recipe puts around it names it
     network = _around(chosen, network, images, how.seed)
     for name, first, its_own in chosen.before():
         where: dict[str, Any] = {"out": folder / name, "validation": watched if share is None else share}
