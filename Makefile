@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := OMP_NUM_THREADS=1
 
-.PHONY: demo test test-all check docs examples wheel clean
+.PHONY: browser demo test test-all check docs examples wheel clean
 
 demo: $(VENV)/.core
 	$(BIN)/vallum evaluate plain=builtin:signs_resnet hardened=builtin:signs_resnet_robust \
@@ -20,6 +20,11 @@ test-all: $(VENV)/.dev
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+# For the tests that open the report: the system's Chromium, or one that playwright fetches; without it they are skipped.
+browser: $(VENV)/.dev
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
+	  $(BIN)/playwright install --only-shell chromium || echo "no browser: the tests that open the report are skipped"
 
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vallum.evaluation import evaluate
     from vallum.models import load_model
     from vallum.threats import threat
-    from vallum.training import train
+    from vallum.training import harden, train
 
 # Imported when first asked for, so that `import vallum` and `vallum --help` answer at once.
 _WHERE = {
@@ -28,9 +28,10 @@ _WHERE = {
     "threat": "vallum.threats",
     "evaluate": "vallum.evaluation",
     "train": "vallum.training",
+    "harden": "vallum.training",
     "UserError": "vallum.errors",
 }
-__all__ = ["load_model", "load_data", "threat", "evaluate", "train", "UserError", "__version__"]
+__all__ = ["load_model", "load_data", "threat", "evaluate", "train", "harden", "UserError", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

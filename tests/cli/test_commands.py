@@ -77,7 +77,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_run_leaves_what_the_documents_promise(signs: tuple[Path, Said]) -> None:
     out, said = signs[0] / "run", signs[1].out
     assert {path.name for path in out.iterdir()} == {
-        "cells", "plan.json", "summary.json", "comparisons.json", "environment.json", "report.html",
+        "cells", "pictures", "plan.json", "summary.json", "comparisons.json", "environment.json", "report.html",
     }  # fmt: skip
     summary = json.loads((out / "summary.json").read_text())
     assert [list(row) for row in summary] == [SUMMARY] * 4

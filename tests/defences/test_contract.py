@@ -18,6 +18,7 @@ from vallum.evaluation.summary import UNION
 from vallum.images import Task
 from vallum.models.model import Model, Wrapped
 from vallum.threats import PGD, Square
+from vallum.threats.losses import rewarded
 
 THREAT = PGD(16 / 255, steps=5)
 
@@ -285,3 +286,25 @@ def test_the_cost_stands_in_the_environment_of_a_run(tmp_path: Path) -> None:
         threats="gaussian:std=0.1",
     )  # fmt: skip
     assert run.environment["costs"]["rounding"]["passes"] == 1.0
+
+
+def test_a_surface_may_reward_an_attacker_beside_the_loss() -> None:
+    """The model looks at the first row, the reward at the last: the attack goes up both, as far as it can."""
+
+    class FirstRow(Model):
+        classes = ("0", "1")
+
+        def forward(self, images: Tensor) -> Tensor:
+            value = images[:, :, 0].flatten(1).mean(1)
+            return torch.stack([value, -value], 1)
+
+    class Pleased(FirstRow):
+        def forward(self, images: Tensor) -> Tensor:
+            return rewarded(super().forward(images), images[:, :, -1].flatten(1).mean(1))
+
+    images = 0.25 + pictures() / 2
+    attack = PGD(0.1, steps=5, random_start=False, early_stop=False)
+    found = attack(Pleased(), images, torch.zeros(12, dtype=torch.long)) - images
+    assert torch.allclose(found[:, :, 0], torch.full_like(found[:, :, 0], -0.1), atol=1e-6)
+    assert torch.allclose(found[:, :, -1], torch.full_like(found[:, :, -1], 0.1), atol=1e-6)
+    assert not found[:, :, 1:-1].any()

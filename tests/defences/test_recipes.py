@@ -10,12 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vallum.data import load_data
 from vallum.defences import RECIPES, Adversarial, Context, Plain, recipe
 from vallum.defences.attack_mode import attack_mode
 from vallum.errors import UserError
 from vallum.images import Batch, Draws, Task
 from vallum.models import Wrapped
 from vallum.threats import PGD
+from vallum.threats.universal import Fitted
 
 
 def batch(task: Task = Task.CLASSIFY, n: int = 6) -> Batch:
@@ -61,6 +63,8 @@ def test_every_recipe_keeps_the_contract(name: str, task: Task) -> None:
     assert all(module.training for module in model.modules())
     assert torch.equal(images.images, before)
     probe = made.probe()
+    if isinstance(probe, Fitted):
+        probe = probe.fit(model.eval(), load_data((images.images, images.labels), task=task, classes=4))
     assert probe is None or probe(model.eval(), images.images, images.labels, images.keys).shape == before.shape
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from vallum.evaluation.statistics import mcnemar, mean_iou, rate
+from vallum.evaluation.statistics import mcnemar, mean_iou, paired_ious, paired_rates, rate
 
 Z = 1.959963984540054
 
@@ -71,3 +71,30 @@ def test_bootstrap_covers_as_often_as_it_says() -> None:
         found = mean_iou(hits.astype(int), np.ones((60, 1), int), seed=trial, resamples=400)
         covered += found.low <= 0.7 <= found.high
     assert 175 <= covered <= 199  # 95 % of 200, to within four standard deviations and the bootstrap's small bias
+
+
+@pytest.mark.parametrize(
+    ("both", "only_first", "only_second"), [(0.5, 0.02, 0.05), (0.1, 0.3, 0.05), (0.9, 0.01, 0.01)]
+)
+def test_a_paired_difference_covers_as_often_as_it_says(both: float, only_first: float, only_second: float) -> None:
+    """Drawn again and again from known shares, the interval holds the true difference about 95 times in 100."""
+    generator = np.random.default_rng(0)
+    shares = [both, only_first, only_second, 1 - both - only_first - only_second]
+    covered = 0
+    for _ in range(1000):
+        kind = generator.choice(4, size=100, p=shares)
+        found = paired_rates(np.isin(kind, (0, 1)), np.isin(kind, (0, 2)))
+        assert found.low <= found.value <= found.high
+        covered += found.low <= only_second - only_first <= found.high
+    assert covered >= 925  # four standard deviations below 950; the method is known to err to the careful side
+
+
+def test_a_paired_difference_of_mean_ious() -> None:
+    generator = np.random.default_rng(1)
+    union = generator.integers(1, 50, (40, 3))
+    first, second = (generator.integers(0, union + 1) for _ in range(2))
+    found = paired_ious((first, union), (second, union))
+    assert found.value == pytest.approx(mean_iou(second, union).value - mean_iou(first, union).value)
+    assert found.low < found.value < found.high
+    nothing = paired_ious((first, union), (first, union))
+    assert (nothing.value, nothing.low, nothing.high) == (0, 0, 0)

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def test_no_byte_of_a_result_changes_unnoticed(tmp_path: Path) -> None:
 
 def test_names_that_look_like_a_hash_are_names(tmp_path: Path) -> None:
     run = evaluated(tmp_path / "run")
-    cell = next(run.plan.cells())
+    cell = replace(next(run.plan.cells()), pictures=())
     store = Store(tmp_path)
     store.cells.mkdir()
     hostile = "blake2b:" + "0" * 32
@@ -106,7 +107,7 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.
     rename, left = Path.replace, [finished]
 
     def full(self: Path, target: Path) -> Path:
-        if target.suffix == ".parquet":
+        if target.parent.name == "cells" and target.suffix == ".parquet":
             left[0] -= 1
             if left[0] < 0:
                 raise OSError(errno.ENOSPC, "No space left on device")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -15,9 +14,12 @@ from typer.testing import CliRunner
 from vallum.cli import app
 from vallum.defences import De3, Defence
 from vallum.errors import UserError
+from vallum.evaluation import sections
+from vallum.evaluation.run import Run
 from vallum.evaluation.sweep import read_sweep, sweep
 from vallum.models import load_model, save_model
 from vallum.models.model import Model, Wrapped
+from vallum.report import write_report
 
 
 class Dimmer(Defence):
@@ -73,14 +75,10 @@ def test_each_setting_is_a_model_of_one_run_and_the_curve_is_what_was_measured(t
     )  # fmt: skip
     names = ["dimmer, light=1", "dimmer, light=0.75", "dimmer, light=0.5"]
     assert [model.name for model in run.plan.models] == ["dimmer, light=1, undefended", *names]
-    found = json.loads((tmp_path / "sections" / "tradeoff.json").read_text())
-    assert (found["kind"], found["knob"], found["settings"], found["chosen"]) == (
-        "tradeoff",
-        "light",
-        [1, 0.75, 0.5],
-        1,
-    )
-    curves = {line["name"]: line["values"] for line in found["lines"]}
+    (found,) = sections.read(tmp_path)
+    assert isinstance(found, sections.Tradeoff)
+    assert (found.knob, found.settings, found.chosen) == ("light", (1, 0.75, 0.5), 1)
+    curves = {line.name: line.values for line in found.lines}
     values = torch.linspace(0.0, 1, 20)
     for threat, eps in (("clean", 0.0), ("pgd:eps=0.1,steps=2,random_start=false", 0.1)):
         expected = []
@@ -89,10 +87,9 @@ def test_each_setting_is_a_model_of_one_run_and_the_curve_is_what_was_measured(t
             expected.append(float(((moved > 0.5).long() == (values > 0.5).long()).float().mean()))
         assert curves[threat] == pytest.approx(expected, abs=0.051)  # on the boundary rounding decides
     assert set(curves) >= {"clean", "worst attack"}
-    for line in found["lines"]:
-        assert all(
-            low <= value <= high for low, value, high in zip(line["low"], line["values"], line["high"], strict=True)
-        )
+    for line in found.lines:
+        bounds = zip(line.low, line.values, line.high, strict=True)
+        assert all(low <= value <= high for low, value, high in bounds)
 
 
 def test_a_knob_that_is_not_there(tmp_path: Path) -> None:
@@ -117,8 +114,11 @@ def test_sweep_and_certificate_on_the_command_line(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     done = CliRunner().invoke(app, ["certify", str(tmp_path / "saved"), *data, "--draws", "20", "--first", "5"])
     assert done.exit_code == 0, done.output
-    sections = {path.name for path in (tmp_path / "run" / "sections").iterdir()}
-    assert sections == {"tradeoff.json", "certified.json"}
-    curves = json.loads((tmp_path / "run" / "sections" / "tradeoff.json").read_text())
-    assert {line["name"] for line in curves["lines"]} >= {"clean", "clean, worst draw", "clean, majority of draws"}
-    assert curves["chosen"] == 0.1
+    curves, proven = sections.read(tmp_path / "run")
+    assert isinstance(curves, sections.Tradeoff)
+    assert isinstance(proven, sections.Certified)
+    assert {line.name for line in curves.lines} >= {"clean", "clean, worst draw", "clean, majority of draws"}
+    assert curves.chosen == 0.1
+    assert [line.name for line in proven.lines] == ["sigma=0.1"]
+    page = write_report(Run(tmp_path / "run"), tmp_path / "page.html").read_text("utf-8")
+    assert "Certified accuracy" in page

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +16,11 @@ from torch import Tensor, nn
 from vallum.errors import UserError
 from vallum.images import IGNORE
 from vallum.specs import parameters
-from vallum.threats import THREATS, Threat, threat
+from vallum.threats import THREATS, Threat
+from vallum.threats import threat as make_threat
 from vallum.threats.corruptions.base import Corruption
 from vallum.threats.norms import per_image
+from vallum.threats.universal import Fitted
 
 # Specs for each name that cannot stand alone, or that has more than one way to be. Keep the steps few.
 EXAMPLES = {
@@ -65,6 +69,7 @@ EXAMPLES = {
         "strong:eps=2,norm=1,effort=0.01,precision=bfloat16",
         "strong:eps=16/255,effort=0.002,exhaustive=true",
     ],
+    "own": ["own:threat_oracles:one_step,eps=16/255"],
     "ddn": ["ddn:steps=6", "ddn:steps=6,targeted=true,first_radius=0.3"],
     "fmn": ["fmn:steps=6", "fmn:steps=6,norm=inf,targeted=true", "fmn:steps=6,norm=1", "fmn:steps=6,norm=0"],
     "sigma_zero": ["sigma_zero:steps=6", "sigma_zero:steps=6,targeted=true"],
@@ -74,6 +79,30 @@ EXAMPLES = {
         "random_search:eps=2,norm=1,queries=8,loss=cross_entropy,targeted=true",
     ],
 }
+
+
+# What is fitted is fitted first, quickly, to the classifier below; a saved perturbation is one that was.
+FITTED = {
+    "universal": ["universal:eps=16/255,steps=2,images=8,targets=1", "universal:eps=0.6,norm=2,steps=2,tile=8"],
+    "universal_deepfool": ["universal_deepfool:eps=16/255,images=8,rounds=1"],
+}
+EXAMPLES |= FITTED | {
+    "pattern": ["pattern:eps=16/255,form=signs", "pattern:eps=0.6,norm=2,form=low_frequency"],
+    "perturbation": [f"perturbation:{Path(__file__).parent / 'ripple.safetensors'},eps=16/255"],
+}
+
+
+@functools.cache
+def _fitted(spec: str) -> Threat:
+    one = make_threat(spec)
+    assert isinstance(one, Fitted)
+    images = some_images(12)
+    return one.fit(Exact(), (images, Exact()(images).argmax(1)))
+
+
+def threat(spec: str | Threat) -> Threat:
+    fits = isinstance(spec, str) and spec.partition(":")[0] in FITTED
+    return _fitted(spec) if fits else make_threat(spec)
 
 
 def examples(name: str) -> list[str]:
@@ -92,7 +121,7 @@ def examples(name: str) -> list[str]:
 SPECS = [spec for name in THREATS for spec in examples(name)]
 DRAW_NOTHING = {  # the seed changes nothing, for there is nothing random about them
     *("brightness", "contrast", "defocus_blur", "gaussian_blur", "jpeg_compression", "pixelate", "saturate"),
-    *("zoom_blur", "clean", "fgsm", "momentum"),  # FGSM and momentum as they are in the examples
+    *("zoom_blur", "clean", "fgsm", "momentum", "own", "perturbation"),  # FGSM and momentum as in the examples
 }
 every_threat = pytest.mark.parametrize("spec", SPECS)
 KEYS = [3, -8, 11, 0, 2**40, 7]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
+from vallum.images import IGNORE
 from vallum.threats.losses import margin
 
 Array = NDArray[np.float64]
@@ -127,3 +128,12 @@ def optimum(norm: str, model: Linear, images: Tensor, eps: float) -> tuple[Tenso
             gain = highest(norm, weight[rival] - weight[0], eps, -image, 1 - image)
             best[i] = max(float(best[i]), float(logits[i, rival] - logits[i, 0]) + gain)
     return margin(logits, torch.zeros(len(images), dtype=torch.long)), best
+
+
+def one_step(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """An attack as a user would write it."""
+    point = images.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(
+        torch.nn.functional.cross_entropy(model(point), labels, ignore_index=IGNORE), point
+    )
+    return (images + 16 / 255 * gradient.sign()).clamp(0, 1)

@@ -9,8 +9,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import vallum
 from vallum.cli import train as commands
 from vallum.errors import UserError
+from vallum.models import weights_fingerprint
 from vallum.specs import parameters
 from vallum.training import Settings
 
@@ -71,3 +73,26 @@ def test_validation_is_a_share_or_data(tmp_path: Path) -> None:
 def test_mistakes(options: list[str], said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=said):
         run("train", "net:resnet", "--data", DATA, "--out", tmp_path, *options)
+
+
+def test_harden_ends_with_a_short_evaluation_of_images_it_did_not_learn_from(tmp_path: Path) -> None:
+    how = ("--epochs", 1, "--batch-size", 16, "--device", "cpu", "--data", DATA, "--validation", 0.3)
+    with_ = ("--with", "shared_training:eps=4/255,sharedness=8,steps=1")
+    said = run("harden", "net:resnet", *how, *with_, "--out", tmp_path / "one", "--evaluate", 8)
+    assert "universal:eps=4/255,steps=48" in said
+    found = json.loads((tmp_path / "one" / "evaluation" / "summary.json").read_text())
+    assert {row["threat"] for row in found} >= {"clean", "pgd:eps=4/255,steps=20", "universal:eps=4/255,steps=48"}
+    assert {row["n"] for row in found} == {8}
+    said = run("harden", "net:resnet", *how, *with_, "--out", tmp_path / "two", "--evaluate", 0)
+    assert "universal" not in said
+    assert not (tmp_path / "two" / "evaluation").exists()
+    with pytest.raises(UserError, match="0 or more"):
+        run("harden", "net:resnet", *how, *with_, "--out", tmp_path / "three", "--evaluate", -1)
+
+
+def test_harden_is_train_with_a_recipe_that_is_said(tmp_path: Path) -> None:
+    spec = "shared_training:eps=4/255,sharedness=8,steps=1"
+    how = {"epochs": 1, "batch_size": 16, "quiet": True}
+    one = vallum.harden("net:resnet", DATA, spec, out=tmp_path / "one", **how)
+    other = vallum.train("net:resnet", DATA, spec, out=tmp_path / "other", **how)
+    assert weights_fingerprint(one) == weights_fingerprint(other)

@@ -104,6 +104,9 @@ def evaluate(
         str | None,
         typer.Option(help="Address of a Ray cluster that shares the run's folder.", rich_help_panel=RUN),
     ] = None,
+    pictures: Annotated[
+        int, typer.Option(help="Of how many images to keep pictures for the report.", rich_help_panel=RUN)
+    ] = 24,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.", rich_help_panel=RUN)] = False,
 ) -> None:
     r"""Measure what is left of a model's accuracy under noise and attack.
@@ -157,7 +160,7 @@ def evaluate(
     how: dict[str, Any] = {
         "out": out, "n": n, "batch_size": batch_size, "seed": seed, "workers": count, "threads": threads,
         "device": device, "ray": ray, "adaptive": adaptive, "draws": draws, "undefended": undefended,
-        "progress": not quiet,
+        "pictures": pictures, "progress": not quiet,
     }  # fmt: skip
     measure = vallum.evaluate if sweep is None else _sweep(sweep)
     run = measure(named, images, wanted, **how)

@@ -18,7 +18,7 @@ def results(
     r"""Show what a run found, or ask its rows in SQL.
 
     The table `rows` has a row per image: model, threat, surface, key, name, label, prediction, correct, accuracy,
-    loss, linf, l2, l1, and for segmenters intersection and union.
+    loss, linf, l2, l1, snr, and for segmenters intersection and union.
 
     ```
     vallum results runs/first

@@ -30,7 +30,7 @@ def print_run(run: Run, console: Console | None = None) -> None:
     console.print(_text(f"{metric} in per cent, with 95 % intervals", "dim"))
     if any(one.threat == WORST for one in shown):
         console.print(_text(f"{WORST}: per image, over all attacks and none", "dim"))
-    for one, union in ignorant(run.plan, run.outcomes):
+    for one, union in ignorant(run.plan.models, run.plan.kinds, run.outcomes):
         said = f"{one.model} under {one.threat}: {_rate(union)}; from an attacker who ignores the defence {_rate(one)}"
         console.print(_text(said, "dim"))
     for pair in run.comparisons:

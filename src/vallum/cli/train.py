@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import shlex
 import types
 import typing
@@ -96,11 +97,41 @@ def train(
         --size 224 --lr 0.01 --epochs 10 --out runs/photos
     ```
     """
-    import os
+    given: dict[str, Any] = {
+        "data": data,
+        "validation": validation,
+        "size": size,
+        "task": task,
+        "mean": mean,
+        "std": std,
+    }
+    _train(model, recipe, out, **given, device=device, devices=devices, fresh=fresh, quiet=quiet, **settings)
+    _point_to(out, quiet)
 
+
+def _train(
+    model: str,
+    recipe: str,
+    out: Path,
+    *,
+    data: str,
+    validation: str,
+    size: str | None,
+    task: str | None,
+    mean: str | None,
+    std: str | None,
+    device: str,
+    devices: int,
+    fresh: bool,
+    quiet: bool,
+    **settings: Any,
+) -> tuple[Any, Any]:
+    """The trained model, and the images that it was watched on and did not learn from, None where there are none."""
     import torch
 
     import vallum
+    from vallum.data.part import Part
+    from vallum.training.loader import held_out
     from vallum.training.loop import train
 
     known = {p.name: p.type for p in parameters(Settings)}
@@ -121,15 +152,28 @@ def train(
     torch.manual_seed(read["seed"])  # a network that starts at random starts the same in each run
     network = vallum.load_model(model, classes=images.classes, task=images.task, **numbers)
     how: dict[str, Any] = {"device": device, "devices": devices, "fresh": fresh, "quiet": quiet}
-    train(network, images, recipe, out=out, validation=watched, **how, **read)
-    if not quiet and os.environ.get("RANK", "0") == "0":  # under torchrun, one speaks for all
+    network = train(network, images, recipe, out=out, validation=watched, **how, **read)
+    if isinstance(watched, float):
+        indices = held_out(images, watched, read["seed"])[1]
+        watched = Part(images, indices.tolist(), "held out") if len(indices) else None
+    return network, watched
+
+
+def _point_to(out: Path, quiet: bool) -> None:
+    if not quiet and _speaks():
         typer.echo(f"\nModel: {printable(str(out))}\nNext:  {printable(shlex.join(['vallum', 'evaluate', str(out)]))}")
 
 
+def _speaks() -> bool:
+    """Under torchrun, one speaks for all."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def harden(**given: Any) -> None:
-    r"""Train a model, a fresh or a trained one, with a defence.
+    r"""Train a model, a fresh or a trained one, with a defence, and say at the end what that bought.
 
     Killed at any moment, the same command goes on from its last checkpoint to the same weights, bit for bit.
+    The short evaluation at the end, on images that were held out, is kept in the folder's `evaluation/`.
 
     A model that `vallum train` left, and what a function of yours returns:
 
@@ -138,10 +182,49 @@ def harden(**given: Any) -> None:
         --lr 0.02 --epochs 10 --out runs/robust
 
     vallum harden nets.py:build --data npz:train.npz \
-        --with adversarial:eps=0.5,norm=2 --out runs/robust
+        --with shared_training:eps=8/255,sharedness=64 --out runs/robust
     ```
     """
-    train(recipe=given.pop("with_"), **given)
+    from vallum.defences import recipe
+
+    wanted, spec, model = read_value(given.pop("evaluate"), int, "--evaluate"), given.pop("with_"), given.pop("model")
+    out, quiet = given.pop("out"), given["quiet"]
+    if wanted < 0:
+        raise UserError(f"--evaluate {wanted}", "0 or more images are needed")
+    network, watched = _train(model, spec, out, **given)
+    if wanted and watched is not None and len(watched) >= LEAST and _speaks():
+        _evaluate(network, watched, recipe(spec).probe(), out, min(wanted, len(watched) // 2), given)
+    _point_to(out, quiet)
+
+
+LEAST = 8  # held-out images, half of which universal perturbations are fitted on
+
+
+def _evaluate(network: Any, watched: Any, probe: Any, out: Path, n: int, given: dict[str, Any]) -> None:
+    """What the training has bought: clean, under noise, under an attack per image and one for all, at its radius."""
+    import vallum
+    from vallum.cli.table import print_run
+
+    threats = ["gaussian:std=0.1"]
+    if probe is not None and probe.budget is not None:
+        ball = f"eps={float(probe.budget.eps)!r},norm={probe.budget.norm.name}"
+        threats.append(f"pgd:{ball},steps=20")
+        if probe.budget.norm.name != "1":
+            threats.append(f"universal:{ball},steps=48")
+    quiet, device = given["quiet"], given["device"]
+    seed = int(read_value(given["seed"], int, "--seed"))
+    run = vallum.evaluate(
+        {"hardened": network},
+        watched,
+        threats,
+        out=out / "evaluation",
+        n=n,
+        seed=seed,
+        device=device,
+        progress=not quiet,
+    )
+    if not quiet:
+        print_run(run)
 
 
 _WITH = Annotated[
@@ -150,5 +233,14 @@ _WITH = Annotated[
         "--with", help="The defence, as `adversarial:eps=8/255`; `vallum list defences` shows all.", metavar="DEFENCE"
     ),
 ]
+_EVALUATE = Annotated[
+    str,
+    typer.Option(
+        "--evaluate",
+        help="Images, of those held out, for the short evaluation at the end; 0: none.",
+        metavar="INTEGER",
+    ),
+]
 _DEFENCE = inspect.Parameter("with_", inspect.Parameter.KEYWORD_ONLY, annotation=_WITH)
-_with_signature(harden, [_DEFENCE if p.name == "recipe" else p for p in _signature(train)])
+_AFTER = inspect.Parameter("evaluate", inspect.Parameter.KEYWORD_ONLY, default="200", annotation=_EVALUATE)
+_with_signature(harden, [*(_DEFENCE if p.name == "recipe" else p for p in _signature(train)), _AFTER])

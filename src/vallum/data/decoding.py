@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,22 @@ def as_mask(mask: Any, where: str) -> np.ndarray:
             "give each pixel the number of its class",
         )
     return numbers.astype(np.int64)
+
+
+def as_mask_of_colours(content: bytes, colours: Mapping[tuple[int, int, int], int], where: str) -> np.ndarray:
+    """The class that each pixel's colour stands for, (H, W) int64."""
+    picture = np.asarray(open_picture(content, where).convert("RGB")).astype(np.int64)
+    codes = (picture[..., 0] * 256 + picture[..., 1]) * 256 + picture[..., 2]
+    known = np.array(sorted(((red * 256 + green) * 256 + blue, value) for (red, green, blue), value in colours.items()))
+    place = np.minimum(np.searchsorted(known[:, 0], codes), len(known) - 1)
+    strange = known[place, 0] != codes
+    if strange.any():
+        raise BrokenImageError(
+            f"{where} has the colour {tuple(picture[strange][0].tolist())} at {int(strange.sum())} pixels",
+            f"one of {len(colours)} colours, each of which stands for a class",
+            "take the mask as it was published; JPEG and resizing change colours",
+        )
+    return known[place, 1]
 
 
 def _planes_of_picture(picture: Image.Image, where: str) -> Planes:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vallum.data.data import BrokenImageError
-from vallum.data.decoding import as_mask
+from vallum.data.decoding import as_mask, as_mask_of_colours
 from vallum.data.pictures import Pictures, hashed
 from vallum.data.request import Request
 from vallum.data.storage import Storage, readable
@@ -83,8 +83,8 @@ class LabelledFiles(Files):
 class MaskedFiles(Files):
     """A segmenter's pictures: `masks` has the file of each one's mask, None where it has none.
 
-    `table[value]` is the class that a mask's value stands for, where they differ; without `classes` they are counted,
-    which reads every mask once.
+    `table[value]` is the class that a mask's value stands for, where they differ; `colours` has the class that each
+    colour stands for, where masks are in colours. Without `classes` they are counted, which reads every mask once.
     """
 
     def __init__(
@@ -96,13 +96,14 @@ class MaskedFiles(Files):
         problems: Mapping[str, BrokenImageError],
         request: Request,
         table: np.ndarray | None = None,
+        colours: Mapping[tuple[int, int, int], int] | None = None,
     ) -> None:
         problems = dict(problems)
         for name, mask in zip(names, masks, strict=True):
             wrong = _no_mask(storage.where(name)) if mask is None else problems.pop(mask, None)
             if wrong is not None:
                 problems.setdefault(name, wrong)
-        self.masks, self.table = [mask or "" for mask in masks], table
+        self.masks, self.table, self.colours = [mask or "" for mask in masks], table, colours
         super().__init__(storage, names, Task.SEGMENT, classes or (), problems, request)
         self.classes = self.classes or self._counted()
 
@@ -120,6 +121,8 @@ class MaskedFiles(Files):
     def label(self, index: int) -> np.ndarray:
         self.refuse_problem(index)
         name = self.masks[index]
+        if self.colours is not None:
+            return as_mask_of_colours(self.storage.read(name), self.colours, self.storage.where(name))
         mask = as_mask(self.storage.read(name), self.storage.where(name))
         if self.table is None:
             return mask
@@ -132,7 +135,8 @@ class MaskedFiles(Files):
         return self.table[mask]
 
     def _table_bytes(self) -> bytes:
-        return b"" if self.table is None else self.table.tobytes()
+        known = b"" if self.table is None else self.table.tobytes()
+        return known if self.colours is None else known + repr(sorted(self.colours.items())).encode()
 
     def _counted(self) -> tuple[str, ...]:
         classes = self.counted(str(self.storage.path))

@@ -8,6 +8,7 @@ from vallum.defences.chance import draws_for
 from vallum.defences.noisy_modelling import De3, NoisyModelling, NoisyModellingPretraining
 from vallum.defences.plain import Plain
 from vallum.defences.recipe import RECIPES, Context, Losses, Recipe, recipe
+from vallum.defences.shared_training import FastSharedTraining, SharedTraining
 
 __all__ = [
     "RECIPES",
@@ -16,11 +17,13 @@ __all__ = [
     "Cost",
     "De3",
     "Defence",
+    "FastSharedTraining",
     "Losses",
     "NoisyModelling",
     "NoisyModellingPretraining",
     "Plain",
     "Recipe",
+    "SharedTraining",
     "Surface",
     "draws_for",
     "recipe",

@@ -31,3 +31,19 @@ def attack_mode(model: nn.Module, batch_norm: BatchNormMode) -> Iterator[None]:
             module.training = was
         for norm, tracked in norms:
             norm.track_running_stats = tracked
+
+
+@contextmanager
+def still_norms(model: nn.Module) -> Iterator[None]:
+    """Batch norm with its running statistics, which stay as they are, whatever mode the rest is in.
+
+    A perturbation that a whole batch shares is part of the batch's own statistics, which then take it away again.
+    """
+    norms = [(m, m.training) for m in model.modules() if isinstance(m, _BatchNorm)]
+    try:
+        for norm, _ in norms:
+            norm.training = False
+        yield
+    finally:
+        for norm, was in norms:
+            norm.training = was

@@ -33,8 +33,13 @@ class Plain(Recipe):
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     """The mean over images of the share of labels, one or one per pixel, that are met."""
+    return correct(logits, labels).mean()
+
+
+def correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """(N,) the share of each image's labels that are met."""
     hits = (logits.argmax(1) == labels).float()
     if labels.ndim == 1:
-        return hits.mean()
+        return hits
     valid = labels != IGNORE
-    return (hits.flatten(1).sum(1) / valid.flatten(1).sum(1).clamp_min(1)).mean()
+    return hits.flatten(1).sum(1) / valid.flatten(1).sum(1).clamp_min(1)

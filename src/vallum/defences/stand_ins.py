@@ -21,7 +21,7 @@ class StandIn(Model):
         super().__init__()
         self.model = model
         self.task, self.classes, self.size = model.task, model.classes, model.size
-        self.train(model.training)
+        self.training = model.training  # its own alone: what is inside stays as it is
 
 
 class StraightThrough(StandIn):

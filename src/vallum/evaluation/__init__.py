@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vallum.evaluation.evaluator import evaluate
+    from vallum.evaluation.radius import eps_star
     from vallum.evaluation.run import Run
+    from vallum.evaluation.transfer import transfer_matrix
 
 # Imported when first asked for: who reads a run need not wait for torch.
-_WHERE = {"Run": "vallum.evaluation.run", "evaluate": "vallum.evaluation.evaluator"}
-__all__ = ["Run", "evaluate"]
+_WHERE = {
+    "Run": "vallum.evaluation.run",
+    "eps_star": "vallum.evaluation.radius",
+    "evaluate": "vallum.evaluation.evaluator",
+    "transfer_matrix": "vallum.evaluation.transfer",
+}
+__all__ = ["Run", "eps_star", "evaluate", "transfer_matrix"]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,7 @@ from vallum.defences.noisy_modelling.certificate import certifiable
 from vallum.defences.noisy_modelling.certificate import certify as certify_one
 from vallum.defences.noisy_modelling.de3 import De3
 from vallum.errors import UserError
+from vallum.evaluation import sections
 from vallum.evaluation.evaluator import _device, choose
 from vallum.evaluation.statistics import Interval, rate
 from vallum.evaluation.store import write_text
@@ -114,24 +115,20 @@ def certify(
                 file.write(json.dumps(rows[-1]) + "\n")
     kept = [row for row in rows if row["sigma"] in tuned and row["key"] in set(chosen)]
     result = Certified(Path(out), kept)
-    write_text(Path(out) / "sections" / "certified.json", json.dumps(section(result, draws, alpha), indent=1))
+    sections.write(out, curves(result, draws, alpha))
     return result
 
 
-def section(found: Certified, draws: int, alpha: float) -> dict[str, Any]:
-    """The curves, for the report."""
+def curves(found: Certified, draws: int, alpha: float) -> sections.Certified:
+    """For the report: a line per sigma."""
     radii = found.radii()
     lines = []
     for sigma in found.sigmas:
         curve = [found.accuracy(radius, sigma) for radius in radii]
-        values = {name: [getattr(one, what) for one in curve] for name, what in _PARTS.items()}
-        lines.append({"name": f"sigma={sigma:g}", **values})
-    note = f"{draws} draws of noise per image, each radius wrong with probability {alpha:g} at most; norm 2."
-    return {"kind": "certified", "title": "Certified accuracy", "norm": "2", "radii": radii, "lines": lines,
-            "note": note}  # fmt: skip
-
-
-_PARTS = {"values": "value", "low": "low", "high": "high"}
+        values, low, high = (tuple(getattr(one, part) for one in curve) for part in ("value", "low", "high"))
+        lines.append(sections.Line(f"sigma={sigma:g}", values, low, high))
+    note = f"{draws} draws of noise per image; each radius is wrong with probability {alpha:g} at most."
+    return sections.Certified("Certified accuracy", "2", tuple(radii), tuple(lines), note)
 
 
 def _known(path: Path, plan: dict[str, Any]) -> list[dict[str, Any]]:

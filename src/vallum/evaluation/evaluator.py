@@ -18,8 +18,10 @@ from vallum.data import load_data
 from vallum.data.data import Data
 from vallum.defences.base import Defence, surfaces_of
 from vallum.errors import UserError
+from vallum.evaluation import fitting
 from vallum.evaluation.measure import fresh
-from vallum.evaluation.plan import Plan, PlannedModel, PlannedThreat
+from vallum.evaluation.pictures import spread
+from vallum.evaluation.plan import Fit, Plan, PlannedModel, PlannedThreat
 from vallum.evaluation.progress import Progress
 from vallum.evaluation.run import Run
 from vallum.evaluation.store import Store
@@ -31,12 +33,13 @@ from vallum.models import check_model, load_model, weights_fingerprint
 from vallum.models.load import available
 from vallum.models.model import Model
 from vallum.threats import Threat, threat
+from vallum.threats.universal.base import Fitted
 
 
 def evaluate(
     models: str | nn.Module | Sequence[str | nn.Module] | dict[str, Any],
     data: Any,
-    threats: str | Threat | Sequence[str | Threat] = ("gaussian:std=0.1", "pgd:eps=4/255"),
+    threats: Any = ("gaussian:std=0.1", "pgd:eps=4/255"),
     *,
     out: str | os.PathLike[str] | None = None,
     n: int | None = None,
@@ -49,17 +52,21 @@ def evaluate(
     adaptive: Literal["default", "full"] = "default",
     draws: int = 10,
     undefended: bool = True,
+    pictures: int = 24,
     progress: bool = True,
 ) -> Run:
     """Measure what is left of each model's accuracy under each threat, on the same images with the same draws.
 
     `models` is one model or several, as anything that `load_model` takes, or a dict of names for the tables; `data` is
-    anything that `load_data` takes; `n` images of it are drawn evenly by the seed. Whatever was finished when a run was
-    interrupted is kept: the same call with the same `out` goes on from there, and ends with the same rows.
+    anything that `load_data` takes; `n` images of it are drawn evenly by the seed. `threats` are specs, threats, your
+    own functions `(model, images, labels) -> images`, or attack objects of other libraries. Whatever was finished when
+    a run was interrupted is kept: the same call with the same `out` goes on from there, and ends with the same rows.
 
     A defence is attacked through each surface that it declares, with `adaptive="full"` also through those that are
     dear, and asked `draws` times about what was found where it draws at random. The bare model beneath it is measured
     beside it unless `undefended` is False.
+
+    Of `pictures` of the images, spread evenly, it is kept what each threat made of them, for the report to show.
 
     `workers` processes share the work; a script calls this under `if __name__ == "__main__":` where there are several.
     """
@@ -70,8 +77,9 @@ def evaluate(
     for what, number in counts.items():
         if number < 1:
             raise UserError(f"{what}={number}", "at least 1 is needed")
-    if seed < 0:
-        raise UserError(f"seed={seed}", "0 or more is needed")
+    for what, number in (("seed", seed), ("pictures", pictures)):
+        if number < 0:
+            raise UserError(f"{what}={number}", "0 or more is needed")
     if undefended:
         named = with_undefended(named)
     device = _device(device)
@@ -80,7 +88,7 @@ def evaluate(
     costs = _costs(named, source, images[:8], device)
     plan = Plan(
         models=tuple(_planned(name, model, wanted, adaptive == "full", draws) for name, model in named.items()),
-        threats=tuple(PlannedThreat(t.spec, t.kind, t.kind == "attack", t.passes) for t in wanted),
+        threats=tuple(_planned_threat(t, source, images, seed) for t in wanted),
         data=source.spec,
         data_fingerprint=source.fingerprint(images),
         task=source.task,
@@ -90,21 +98,24 @@ def evaluate(
         threads=threads,
         device=device.split(":")[0],
         seed=seed,
+        pictures=tuple(spread(images, pictures)),
     )
     store = Store(Path(out) if out is not None else Path("runs") / plan.id)
     store.begin(plan)
 
     job = Job(plan, store, list(named.values()), wanted, source)
-    cells = list(plan.cells())
+    cells = [*plan.fits(), *plan.cells()]
     todo = [cell for cell in cells if not store.is_done(cell)]
     started = time.time()
     with Progress(cells, todo, plan, shown=progress) as bar:
-        if ray is not None:
-            on_ray(job, todo, bar.done, ray)
-        elif workers == 1 or len(todo) < 2:
-            here(job, todo, bar.done)
-        else:
-            in_processes(job, todo, bar.done, workers)
+        for fits in (True, False):  # what is fitted is fitted before any image meets it
+            now = [cell for cell in todo if isinstance(cell, Fit) == fits]
+            if ray is not None and now:
+                on_ray(job, now, bar.done, ray)
+            elif workers == 1 or len(now) < 2:
+                here(job, now, bar.done)
+            else:
+                in_processes(job, now, bar.done, workers)
     run = Run(store.folder)
     took = {"workers": workers, "seconds": round(time.time() - started, 1)}
     finished = time.strftime("%Y-%m-%d %H:%M:%S %z")
@@ -170,8 +181,6 @@ def _threats(threats: Any, seed: int) -> list[Threat]:
     given = [threats] if isinstance(threats, str) or not isinstance(threats, Iterable) else list(threats)
     wanted: dict[str, Threat] = {}
     for one in ["clean", *given]:
-        if not isinstance(one, str | Threat):
-            raise UserError(f"{one!r} is no threat", remedy="write it as 'pgd:eps=8/255', or as PGD(8 / 255)")
         parsed = threat(one)
         if seed and parsed.seed == 0:
             parsed = replace(parsed, seed=seed)  # type: ignore[type-var]
@@ -239,6 +248,14 @@ def _planned(name: str, model: Model, wanted: Sequence[Threat], thorough: bool, 
         useless,
         draws if isinstance(model, Defence) and model.draws_at_random else 1,
     )
+
+
+def _planned_threat(one: Threat, data: Data, images: Sequence[int], seed: int) -> PlannedThreat:
+    passes, fingerprint = 0.0, one.fingerprint
+    if isinstance(one, Fitted):
+        where = fitting.source(one, data, images, seed)
+        passes, fingerprint = one.fitting_passes * len(where.folds), where.fingerprint
+    return PlannedThreat(one.spec, one.kind, one.kind == "attack", one.passes, passes, fingerprint)
 
 
 def _device(name: str) -> str:

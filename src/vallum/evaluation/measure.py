@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -16,15 +18,19 @@ from vallum.defences.base import Defence, Surface, surfaces_of
 from vallum.defences.chance import drawing, settled
 from vallum.errors import UserError
 from vallum.evaluation.passes import Counted
+from vallum.evaluation.pictures import keep
 from vallum.evaluation.plan import Cell, Plan
 from vallum.evaluation.store import Finished
 from vallum.images import IGNORE, Batch, Draws, Task, check_images
 from vallum.models.model import Model
 from vallum.threats.base import Threat
+from vallum.threats.energy import realised_snr
 from vallum.threats.norms import NORMS, per_image
 
 
-def measure(cell: Cell, plan: Plan, model: Model, data: Data, threat: Threat) -> tuple[list[dict[str, Any]], Finished]:
+def measure(
+    cell: Cell, plan: Plan, model: Model, data: Data, threat: Threat
+) -> tuple[list[dict[str, Any]], Finished, list[Any]]:
     """Search on the surface, verify on the model itself: what counts is the image that was found, in float32.
 
     A model that draws at random is asked several times, with draws that the attacker has not seen; one that keeps a
@@ -34,13 +40,13 @@ def measure(cell: Cell, plan: Plan, model: Model, data: Data, threat: Threat) ->
     batch = data.batch(cell.images).to(plan.device)
     left_out = {image: why for i in cell.images if (why := data.skipped.get(image := data.name(i))) is not None}
     if not len(batch):
-        return [], Finished(0, 0, 0.0, left_out)
+        return [], Finished(0, 0, 0.0, left_out), []
     check_images(batch.images, f"the images of {data.spec or 'the data'}")
     surface = next(s for s in surfaces_of(model) if s.name == cell.surface)
     here = surface.here(threat) if threat.kind == "attack" else threat
     assert here is not None  # the plan has no such cell
     started = time.perf_counter()
-    with settled(_seed(plan, "attack", cell), plan.device), drawing(plan.seed, known=surface.known_draw):
+    with attacking(plan, cell, surface):
         found, truth, counted = attack(here, fresh(surface, model), batch, plan.seed)
     judge = Counted(fresh(model, model))
     answers = []
@@ -64,11 +70,18 @@ def measure(cell: Cell, plan: Plan, model: Model, data: Data, threat: Threat) ->
     common = {"model": planned.name, "threat": threat.spec, "surface": cell.surface}
     rows = [{**common, "key": int(batch.keys[i]), "name": batch.names[i]} for i in range(len(batch))]
     columns = together([judged(one, truth, model.task) for one in logits])
-    for column, values in {**columns, **moved(found - batch.images)}.items():
+    for column, values in {**columns, **moved(batch.images, found)}.items():
         for row, value in zip(rows, values.tolist(), strict=True):
             row[column] = value
     passes = counted.forwards + judge.forwards, counted.backwards
-    return rows, Finished(*passes, seconds, left_out)
+    return rows, Finished(*passes, seconds, left_out), keep(cell, rows, batch, found, truth, logits[0])
+
+
+@contextmanager
+def attacking(plan: Plan, cell: Cell, surface: Surface) -> Iterator[None]:
+    """Whatever draws at random in here draws what the cell says, and not what the verdict will meet."""
+    with settled(_seed(plan, "attack", cell), plan.device), drawing(plan.seed, known=surface.known_draw):
+        yield
 
 
 T = TypeVar("T")
@@ -176,5 +189,7 @@ def overlaps(answers: Tensor, labels: Tensor, valid: Tensor, classes: int) -> tu
     return both, counts(answers, valid) + counts(labels, valid) - both
 
 
-def moved(delta: Tensor) -> dict[str, Tensor]:
-    return {f"l{name}": norm.length(delta) for name, norm in NORMS.items()}
+def moved(images: Tensor, found: Tensor) -> dict[str, Tensor]:
+    """The columns that say how far the images were moved."""
+    lengths = {f"l{name}": norm.length(found - images) for name, norm in NORMS.items()}
+    return {**lengths, "snr": realised_snr(images, found)}

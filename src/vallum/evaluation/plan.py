@@ -5,11 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import repeat
 from typing import Any
 
 from vallum.errors import UserError
+
+
+@dataclass(frozen=True)
+class PlannedThreat:
+    spec: str
+    kind: str
+    surfaces: bool  # whether it depends on the model, and so on the surface
+    passes: float  # about how many forward passes it takes per image: the weight of a cell in the progress bar
+    fitting: float = 0.0  # as many as it takes to be fitted, where it is
+    fingerprint: str = ""  # of what it depends on beside its spec: a file, or the images that it is fitted on
 
 
 @dataclass(frozen=True)
@@ -24,13 +34,11 @@ class PlannedModel:
     left_out: tuple[tuple[str, str], ...] = ()  # (surface, threat) where the one has no use for the other
     draws: int = 1  # how often it is asked about an image that was found: more than once where it draws at random
 
-
-@dataclass(frozen=True)
-class PlannedThreat:
-    spec: str
-    kind: str
-    surfaces: bool  # whether it depends on the model, and so on the surface
-    passes: float  # about how many forward passes it takes per image: the weight of a cell in the progress bar
+    def meeting(self, threat: PlannedThreat) -> dict[str, float]:
+        """The surfaces on which it meets this threat, and how much longer each takes: noise needs no way in."""
+        weights = dict(zip(self.surfaces, self.weights or repeat(1.0), strict=False))
+        wanted = self.surfaces if threat.surfaces else self.surfaces[:1]
+        return {name: weights[name] for name in wanted if (name, threat.spec) not in self.left_out}
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,12 @@ class Cell:
     surface: str
     images: tuple[int, ...]
     weight: float
+    pictures: tuple[int, ...] = ()  # those of the images of which a picture is kept
+
+
+@dataclass(frozen=True)
+class Fit(Cell):
+    """The search of a threat that is fitted before any image meets it: a cell without images, and without rows."""
 
 
 @dataclass(frozen=True)
@@ -60,32 +74,51 @@ class Plan:
     threads: int
     device: str
     seed: int
+    pictures: tuple[int, ...] = ()  # the images of which pictures are kept: no row depends on it
 
     def cells(self) -> Iterator[Cell]:
         """Cheap threats first, so that something can be seen early."""
         shards = [self.images[start : start + self.batch_size] for start in range(0, len(self.images), self.batch_size)]
+        kept = set(self.pictures)
         for t, threat in sorted(enumerate(self.threats), key=lambda pair: pair[1].passes):
             for shard in shards:
                 for m, model in enumerate(self.models):
-                    for surface, slower in zip(model.surfaces, model.weights or repeat(1.0), strict=False):
-                        if (surface, threat.spec) in model.left_out or not (
-                            threat.surfaces or surface == model.surfaces[0]
-                        ):
-                            continue
+                    for surface, slower in model.meeting(threat).items():
                         weight = threat.passes * len(shard) * slower
-                        yield Cell(self._id(model, threat, surface, shard), m, t, surface, shard, weight)
+                        pictures = tuple(image for image in shard if image in kept)
+                        yield Cell(self._id(model, threat, surface, shard), m, t, surface, shard, weight, pictures)
+
+    def fits(self) -> Iterator[Fit]:
+        """What must be found before the cells of some threats can be worked."""
+        for t, threat in enumerate(self.threats):
+            if threat.fitting:
+                for m, model in enumerate(self.models):
+                    for surface in model.meeting(threat):
+                        yield Fit(self._id(model, threat, surface, ()), m, t, surface, (), threat.fitting)
+
+    def fit_of(self, cell: Cell) -> Fit | None:
+        """What the threat of this cell was fitted by, if it is one of those."""
+        model, threat = self.models[cell.model], self.threats[cell.threat]
+        if not threat.fitting:
+            return None
+        return Fit(self._id(model, threat, cell.surface, ()), cell.model, cell.threat, cell.surface, (), threat.fitting)
 
     def _id(self, model: PlannedModel, threat: PlannedThreat, surface: str, shard: tuple[int, ...]) -> str:
         """A name that says what the rows depend on, so that none is ever taken for another."""
         mine = (model.spec, model.name, model.fingerprint, model.draws)
-        parts = (*mine, threat.spec, surface, shard, self.data_fingerprint)
+        parts = (*mine, threat.spec + threat.fingerprint, surface, shard, self.data_fingerprint)
         settings = (self.batch_size, self.threads, self.device, self.seed)
         return hashlib.blake2b(repr((parts, settings)).encode(), digest_size=12).hexdigest()
 
     @property
+    def kinds(self) -> dict[str, str]:
+        """Of each threat by its spec: clean, noise, corruption or attack."""
+        return {threat.spec: threat.kind for threat in self.threats}
+
+    @property
     def id(self) -> str:
         """Names the default run folder, so that the same command finds its own run again."""
-        return hashlib.blake2b(self.to_json().encode(), digest_size=5).hexdigest()
+        return hashlib.blake2b(replace(self, pictures=()).to_json().encode(), digest_size=5).hexdigest()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -99,6 +132,7 @@ class Plan:
             )
             found["threats"] = tuple(PlannedThreat(**t) for t in found["threats"])
             found["classes"], found["images"] = tuple(found["classes"]), tuple(found["images"])
+            found["pictures"] = tuple(found.get("pictures", ()))
             return cls(**found)
         except (ValueError, KeyError, TypeError) as problem:
             raise UserError(

@@ -13,9 +13,11 @@ from typing import Any
 import duckdb
 
 from vallum.errors import UserError
-from vallum.evaluation.plan import Plan
+from vallum.evaluation.fitted import facts_of, took
+from vallum.evaluation.pictures import Picture, read
+from vallum.evaluation.plan import Fit, Plan
 from vallum.evaluation.store import COLUMNS, Finished, Store
-from vallum.evaluation.summary import Outcome, comparisons, outcomes, summary
+from vallum.evaluation.summary import Outcome, comparisons, singles, summary, together
 
 LEFT_OUT = "images left out"  # a key of environment.json
 
@@ -56,17 +58,36 @@ class Run:
     @cached_property
     def finished(self) -> dict[str, Finished]:
         """What each finished cell took."""
-        return self.store.finished(self.plan.cells())
+        found = {fit.id: took(self.store.path(fit)) for fit in self._fitted}
+        return {**found, **self.store.finished(self.plan.cells())}
+
+    @property
+    def _fitted(self) -> list[Fit]:
+        return [fit for fit in self.plan.fits() if self.store.is_done(fit)]
+
+    @property
+    def perturbations(self) -> list[dict[str, Any]]:
+        """What was fitted to each model: its file, how it was found, what it looks like and what it does.
+
+        `perturbation:PATH` is the threat that tries one on other models.
+        """
+        return [{"path": str(path), **facts_of(path)} for path in map(self.store.path, self._fitted)]
+
+    @cached_property
+    def singles(self) -> list[Outcome]:
+        """What was measured of each model under each threat through each surface."""
+        columns = 'model, threat, surface, key, accuracy, intersection, "union", majority, worst'
+        return singles(self.plan, self.fetch(f"SELECT {columns} FROM rows")[1], self.finished)
 
     @cached_property
     def outcomes(self) -> list[Outcome]:
-        columns = 'model, threat, surface, key, accuracy, intersection, "union", majority, worst'
-        return outcomes(self.plan, self.fetch(f"SELECT {columns} FROM rows")[1], self.finished)
+        """The same, with the unions over surfaces and the worst attack."""
+        return together(self.plan.models, self.plan.threats, self.singles)
 
     @property
     def unfinished(self) -> int:
         """How many cells of the plan are still to be worked."""
-        return sum(1 for _ in self.plan.cells()) - len(self.finished)
+        return sum(1 for _ in (*self.plan.fits(), *self.plan.cells())) - len(self.finished)
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -91,6 +112,11 @@ class Run:
     def comparisons(self) -> list[dict[str, Any]]:
         """A row per threat and pair of models on the same images."""
         return comparisons(self.outcomes)
+
+    @cached_property
+    def pictures(self) -> list[Picture]:
+        """The pictures that were kept of a few images: `pictures=` of `evaluate`."""
+        return [read(row) for row in self.store.read_pictures(self.plan.cells())]
 
     @property
     def environment(self) -> dict[str, Any]:

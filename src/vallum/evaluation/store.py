@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ import duckdb
 
 from vallum.disk import write_whole
 from vallum.errors import UserError
-from vallum.evaluation.plan import Cell, Plan
+from vallum.evaluation.pictures import COLUMNS as PICTURES
+from vallum.evaluation.plan import Cell, Fit, Plan
 
 COLUMNS = {  # a row per image
     "model": "VARCHAR",
@@ -38,6 +40,7 @@ COLUMNS = {  # a row per image
     "linf": "DOUBLE",  # how far the image was moved
     "l2": "DOUBLE",
     "l1": "DOUBLE",
+    "snr": "DOUBLE",  # in dB: 10 log10 of the image's mean square over that of what was done to it; none if nothing was
     "intersection": "BIGINT[]",  # segmentation only: pixels per class, for the IoU
     "union": "BIGINT[]",
 }
@@ -59,6 +62,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.cells = folder / "cells"
+        self.pictures = folder / "pictures"
 
     def begin(self, plan: Plan) -> None:
         """Make the folder this plan's, unless it holds another run."""
@@ -70,10 +74,17 @@ class Store:
         self.write_text("plan.json", plan.to_json())
 
     def path(self, cell: Cell) -> Path:
+        if isinstance(cell, Fit):
+            return self.folder / "fitted" / f"{cell.id}.safetensors"
         return self.cells / f"{cell.id}.parquet"
 
+    def picture_path(self, cell: Cell) -> Path:
+        return self.pictures / f"{cell.id}.parquet"
+
     def is_done(self, cell: Cell) -> bool:
-        return _is_whole(self.path(cell))
+        if isinstance(cell, Fit):
+            return self.path(cell).is_file()
+        return _is_whole(self.path(cell)) and (not cell.pictures or _is_whole(self.picture_path(cell)))
 
     def write(self, cell: Cell, rows: list[dict[str, Any]], finished: Finished) -> None:
         shape = json.dumps([COLUMNS])
@@ -82,20 +93,33 @@ class Store:
             "backwards": str(finished.backwards),
             "seconds": f"{finished.seconds:.3f}",
             "left_out": json.dumps(finished.left_out),
-            "seal": _SEAL + _UNSEALED,  # the last of them
         }
-        said = ", ".join(f"{name}: {_quoted(value)}" for name, value in facts.items())
+        with explained(self.folder), _database().cursor() as mine:
+            mine.execute(
+                "CREATE TEMP TABLE held AS SELECT unnest(from_json(?, ?), max_depth := 2)", [_json(rows), shape]
+            )
+            write_whole(self.path(cell), lambda aside: _write_sealed(mine, facts, aside))
 
-        def write(aside: Path) -> None:
-            with _database().cursor() as mine:
-                mine.execute(
-                    "CREATE TEMP TABLE cell AS SELECT unnest(from_json(?, ?), max_depth := 2)", [_json(rows), shape]
-                )
-                mine.execute(f"COPY cell TO {_quoted(str(aside))} (FORMAT parquet, KV_METADATA {{{said}}})")
-            aside.write_bytes(_sealed(aside.read_bytes()))
+    def write_pictures(self, cell: Cell, pictures: list[Any]) -> None:
+        """Keep the cell's pictures, if it is to have any: rows of `pictures.COLUMNS`."""
+        if not cell.pictures:
+            return
+        columns = ", ".join(f'"{name}" {kind}' for name, kind in PICTURES.items())
+        with explained(self.folder), _database().cursor() as mine:
+            mine.execute(f"CREATE TEMP TABLE held ({columns})")
+            if pictures:
+                mine.executemany(f"INSERT INTO held VALUES ({', '.join('?' * len(PICTURES))})", pictures)
+            self.pictures.mkdir(exist_ok=True)
+            write_whole(self.picture_path(cell), lambda aside: _write_sealed(mine, {}, aside))
 
-        with explained(self.folder):
-            write_whole(self.path(cell), write)
+    def read_pictures(self, cells: Iterable[Cell]) -> list[tuple[Any, ...]]:
+        """The kept pictures of these cells, as rows of `pictures.COLUMNS`."""
+        paths = [str(path) for cell in cells if cell.pictures and (path := self.picture_path(cell)).is_file()]
+        _refuse_damaged(paths)
+        if not paths:
+            return []
+        with duckdb.connect() as connection:
+            return connection.execute(f"SELECT * FROM read_parquet([{', '.join(map(_quoted, paths))}])").fetchall()
 
     def read_plan(self) -> Plan | None:
         with explained(self.folder):
@@ -109,9 +133,7 @@ class Store:
     def connect(self, plan: Plan) -> duckdb.DuckDBPyConnection:
         """A database with the view `rows`, of all the cells of the plan that are done."""
         paths = [str(self.path(cell)) for cell in plan.cells() if self.path(cell).is_file()]
-        for path in paths:
-            if not _is_whole(Path(path)):
-                raise UserError(f"{path} is damaged", remedy="run the same command again: it is computed anew")
+        _refuse_damaged(paths)
         connection = duckdb.connect()
         if paths:
             listed = ", ".join(map(_quoted, paths))
@@ -150,6 +172,19 @@ def write_text(path: Path, text: str) -> None:
 _SEAL, _UNSEALED = "blake2b:", "0" * 32
 
 
+def _write_sealed(mine: duckdb.DuckDBPyConnection, facts: dict[str, str], aside: Path) -> None:
+    """The table `held` as a result file that says these facts, and after them its seal."""
+    said = ", ".join(f"{name}: {_quoted(value)}" for name, value in {**facts, "seal": _SEAL + _UNSEALED}.items())
+    mine.execute(f"COPY held TO {_quoted(str(aside))} (FORMAT parquet, KV_METADATA {{{said}}})")
+    aside.write_bytes(_sealed(aside.read_bytes()))
+
+
+def _refuse_damaged(paths: Iterable[str]) -> None:
+    for path in paths:
+        if not _is_whole(Path(path)):
+            raise UserError(f"{path} is damaged", remedy="run the same command again: it is computed anew")
+
+
 def _sealed(content: bytes) -> bytes:
     """A result file with the hash of all its bytes in the place that its metadata has for it."""
     before, after = _around_seal(content)
@@ -186,7 +221,10 @@ def _quoted(text: str) -> str:
 
 
 def _json(rows: list[dict[str, Any]]) -> str:
-    return json.dumps([{name: row.get(name) for name in COLUMNS} for row in rows])
+    def said(value: Any) -> Any:
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps([{name: said(row.get(name)) for name in COLUMNS} for row in rows])
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from vallum.evaluation.plan import Plan
-from vallum.evaluation.statistics import Interval, mcnemar, mean_iou, share
+from vallum.evaluation.plan import Plan, PlannedModel, PlannedThreat
+from vallum.evaluation.statistics import Interval, mcnemar, mean_iou, paired_ious, paired_rates, share
 from vallum.evaluation.store import Finished
 
 UNION = "union"  # the surface that stands for all of a model's surfaces: per image the worst
@@ -75,8 +75,8 @@ def worst(outcomes: Sequence[Outcome], threat: str, surface: str) -> Outcome:
     )
 
 
-def outcomes(plan: Plan, rows: Iterable[tuple[Any, ...]], finished: dict[str, Finished]) -> list[Outcome]:
-    """Every (model, threat, surface) of the plan, then the unions over surfaces, then the worst attack of each model.
+def singles(plan: Plan, rows: Iterable[tuple[Any, ...]], finished: dict[str, Finished]) -> list[Outcome]:
+    """Every (model, threat, surface) of the plan that has rows.
 
     `rows` are (model, threat, surface, key, accuracy, intersection, union, majority, worst). What a diagnosis found
     stands beside the unions, and in none of them.
@@ -85,27 +85,34 @@ def outcomes(plan: Plan, rows: Iterable[tuple[Any, ...]], finished: dict[str, Fi
     for model, threat, surface, *rest in rows:
         groups.setdefault((model, threat, surface), []).append(tuple(rest))
     took: dict[tuple[str, str, str], list[Finished]] = {}
-    for cell in plan.cells():
+    for cell in (*plan.fits(), *plan.cells()):
         if cell.id in finished:
             key = plan.models[cell.model].name, plan.threats[cell.threat].spec, cell.surface
             took.setdefault(key, []).append(finished[cell.id])
 
+    wanted = [(m.name, t.spec, surface) for m in plan.models for t in plan.threats for surface in m.surfaces]
+    return [_outcome(group, groups[group], took.get(group, [])) for group in wanted if group in groups]
+
+
+def together(
+    models: Sequence[PlannedModel], threats: Sequence[PlannedThreat], found_singly: Sequence[Outcome]
+) -> list[Outcome]:
+    """These outcomes, with the unions over surfaces and each model's worst attack."""
+    of: dict[tuple[str, str], list[Outcome]] = {}
+    for one in found_singly:
+        of.setdefault((one.model, one.threat), []).append(one)
     found = []
-    for model in plan.models:
+    for model in models:
         single: list[Outcome] = []
-        for threat in plan.threats:
-            mine = []
-            for surface in model.surfaces:
-                group = (model.name, threat.spec, surface)
-                if group in groups:
-                    mine.append(_outcome(group, groups[group], took.get(group, [])))
+        for threat in threats:
+            mine = of.get((model.name, threat.spec), [])
             found += mine
             counted = [one for one in mine if one.surface not in model.diagnostic]
             if counted and len(mine) > 1:
                 found.append(worst(counted, threat.spec, UNION))
             if threat.kind in ("clean", "attack"):
                 single += counted
-        if sum(threat.kind == "attack" for threat in plan.threats) and len(single) > 1:
+        if sum(threat.kind == "attack" for threat in threats) and len(single) > 1:
             found.append(worst(single, WORST, UNION))
     return found
 
@@ -144,9 +151,14 @@ def comparisons(found: Sequence[Outcome]) -> list[dict[str, Any]]:
             if first.intersection is None:
                 drawn = first.worst is not None or second.worst is not None
                 test = "McNemar, exact" + (", right in half of the draws or more" if drawn else "")
-                pairs.append({**row, "test": test, **asdict(mcnemar(a >= 0.5, b >= 0.5))})
+                a, b = a >= 0.5, b >= 0.5
+                found_pair, gain = mcnemar(a, b), paired_rates(a, b)
+                row |= {"test": test, **asdict(found_pair)}
             else:
-                pairs.append({**row, "test": "Wilcoxon signed-rank", "p": _wilcoxon(a, b)})
+                row |= {"test": "Wilcoxon signed-rank", "p": _wilcoxon(a, b)}
+                gain = paired_ious(_counts(first, keys), _counts(second, keys))
+            # what the second has more than the first, with its interval
+            pairs.append({**row, "gain": gain.value, "gain_low": gain.low, "gain_high": gain.high})
     return pairs
 
 
@@ -161,11 +173,13 @@ def headlines(found: Sequence[Outcome]) -> list[Outcome]:
     return [one for one in found if _is_headline(one, found)]
 
 
-def ignorant(plan: Plan, found: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
+def ignorant(
+    models: Sequence[PlannedModel], kinds: dict[str, str], found: Sequence[Outcome]
+) -> list[tuple[Outcome, Outcome]]:
     """What attackers who do not know of a defence reach, each with the union over all surfaces: never without it."""
-    surfaces = {model.name: model.ignorant for model in plan.models}
-    attacks = {threat.spec for threat in plan.threats if threat.kind == "attack"}
-    unions = {(one.model, one.threat): one for one in found if one.surface == UNION and one.threat in attacks}
+    surfaces = {model.name: model.ignorant for model in models}
+    attacked = [one for one in found if one.surface == UNION and kinds.get(one.threat) == "attack"]
+    unions = {(one.model, one.threat): one for one in attacked}
     return [
         (one, unions[one.model, one.threat])
         for one in found
@@ -189,6 +203,13 @@ def _outcome(group: tuple[str, str, str], rows: list[tuple[Any, ...]], took: lis
         majority,
         worst_draw,
     )
+
+
+def _counts(one: Outcome, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    assert one.intersection is not None
+    assert one.union is not None
+    at = np.searchsorted(one.keys, keys)
+    return one.intersection[at], one.union[at]
 
 
 def _wilcoxon(a: np.ndarray, b: np.ndarray) -> float:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
 from vallum.defences.base import Defence, knobs_of
 from vallum.errors import UserError
+from vallum.evaluation import sections
 from vallum.evaluation.evaluator import evaluate
 from vallum.evaluation.run import Run
-from vallum.evaluation.store import write_text
 from vallum.evaluation.summary import WORST, Outcome, headlines
 from vallum.models import load_model
 from vallum.models.request import guess_value
@@ -55,39 +54,35 @@ def sweep(
         raise UserError(f"no setting of {knob} is given", remedy="as sigma=0:0.5:0.05")
     called = {setting: f"{name or type(defence).__name__}, {knob}={_short(setting)}" for setting in settings}
     run = evaluate({called[setting]: defence.tuned(**{knob: setting}) for setting in settings}, data, threats, **how)
-    own = _own(defence, knob)
-    made = section(run, knob, list(settings), [called[setting] for setting in settings], own, name)
-    write_text(run.folder / "sections" / "tradeoff.json", json.dumps(made, indent=1))
+    sections.write(run.folder, tradeoff(run, knob, list(settings), list(called.values()), _own(defence, knob), name))
     return run
 
 
-def section(run: Run, knob: str, settings: list[Any], names: list[str], chosen: Any, title: str) -> dict[str, Any]:
+def tradeoff(run: Run, knob: str, settings: list[Any], names: list[str], chosen: Any, title: str) -> sections.Tradeoff:
     """The curves, for the report: a line per threat with a value per setting, and its interval."""
-    found: dict[tuple[str, str], Outcome] = {(one.model, one.threat): one for one in headlines(run.outcomes)}
+    shown = headlines(run.outcomes)
+    found: dict[tuple[str, str], Outcome] = {(one.model, one.threat): one for one in shown}
     lines = []
-    for threat in dict.fromkeys(one.threat for one in headlines(run.outcomes)):
-        metrics = [found[model, threat].metrics() if (model, threat) in found else {} for model in names]
+    for threat in dict.fromkeys(one.threat for one in shown):
+        metrics = [found[name, threat].metrics() for name in names if (name, threat) in found]
+        if len(metrics) < len(names):
+            continue  # only beneath the defence
         for metric in dict.fromkeys(metric for one in metrics for metric in one):
-            # Where nothing is drawn, there is one answer, and it is most draws' and the worst draw's too.
-            points = [one.get(metric) or next(iter(one.values()), None) for one in metrics]
-            if any(point is None for point in points):
-                continue
+            # Where nothing is drawn there is one answer, which is that of most draws and of the worst one too.
+            points = [one.get(metric) or next(iter(one.values())) for one in metrics]
             label = threat if metric in ("accuracy", "mIoU") else f"{threat}, {metric}"
-            whole = [point for point in points if point is not None]
-            lines.append({
-                "name": label,
-                "values": [point.value for point in whole],
-                "low": [point.low for point in whole],
-                "high": [point.high for point in whole],
-            })  # fmt: skip
-    numbers = [float(one) for one in settings] if all(isinstance(one, int | float) for one in settings) else None
-    return {
-        "kind": "tradeoff", "title": f"{title}: {knob}" if title else knob, "knob": knob,
-        "settings": numbers or list(range(len(settings))),
-        "chosen": float(chosen) if numbers and isinstance(chosen, int | float) else None,
-        "lines": lines,
-        "note": f"Per image the worst over all surfaces; {WORST}: over all attacks and none.",
-    }  # fmt: skip
+            values, low, high = (tuple(getattr(point, part) for point in points) for part in ("value", "low", "high"))
+            lines.append(sections.Line(label, values, low, high))
+    numbers = all(isinstance(one, int | float) for one in settings)
+    return sections.Tradeoff(
+        f"{title}: {knob}" if title else knob,
+        knob,
+        tuple(float(one) for one in settings) if numbers else tuple(float(place) for place in range(len(settings))),
+        tuple(lines),
+        float(chosen) if numbers and isinstance(chosen, int | float) else None,
+        ("" if numbers else f"The settings: {', '.join(map(str, settings))}. ")
+        + f"Per image the worst over all surfaces; {WORST}: over all attacks and none.",
+    )
 
 
 def _own(defence: Defence, knob: str) -> Any:

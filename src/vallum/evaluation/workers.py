@@ -17,12 +17,15 @@ from typing import Any
 import torch
 
 from vallum.data.data import Data
+from vallum.defences.base import surfaces_of
 from vallum.errors import UserError
-from vallum.evaluation.measure import measure
-from vallum.evaluation.plan import Cell, Plan
+from vallum.evaluation import fitting
+from vallum.evaluation.measure import attacking, fresh, measure
+from vallum.evaluation.plan import Cell, Fit, Plan
 from vallum.evaluation.store import Store
 from vallum.models.model import Model
 from vallum.threats.base import Threat
+from vallum.threats.universal.base import Fitted
 from vallum.torchvision_shim import ensure_torchvision
 
 TRIES = 3  # a cell during which a worker dies this often is given up
@@ -41,10 +44,27 @@ class Job:
     def work(self, cell: Cell) -> None:
         """Measure one cell and store it, unless it is there already."""
         if self.store.is_done(cell):
-            return
-        model = self.models[cell.model].to(self.plan.device)
-        rows, finished = measure(cell, self.plan, model, self.data, self.threats[cell.threat])
+            return None
+        model, threat = self.models[cell.model].to(self.plan.device), self.threats[cell.threat]
+        if isinstance(threat, Fitted):
+            if isinstance(cell, Fit):
+                return self._fit(cell, threat, model)
+            fit = self.plan.fit_of(cell)
+            assert fit is not None
+            threat = fitting.ready(threat, self.store.path(fit))
+        rows, finished, pictures = measure(cell, self.plan, model, self.data, threat)
+        self.store.write_pictures(cell, pictures)  # first: a cell that has its rows is done
         self.store.write(cell, rows, finished)
+        return None
+
+    def _fit(self, cell: Fit, threat: Fitted, model: Model) -> None:
+        surface = next(s for s in surfaces_of(model) if s.name == cell.surface)
+        here = surface.here(threat)
+        assert isinstance(here, Fitted)  # the plan has no such cell
+        names = {"model": self.plan.models[cell.model].name, "threat": threat.spec, "surface": cell.surface}
+        where = fitting.source(threat, self.data, self.plan.images, self.plan.seed)
+        with attacking(self.plan, cell, surface):
+            fitting.fit(here, fresh(surface, model).through, where, names, self.store.path(cell))
 
     def packed(self) -> bytes:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from vallum.threats import (  # noqa: F401  (each registers itself)
     apgd,
     clean,
@@ -12,12 +14,14 @@ from vallum.threats import (  # noqa: F401  (each registers itself)
     fmn,
     momentum,
     noise,
+    own,
     pgd,
     random_search,
     sensor,
     sigma_zero,
     square,
     strong,
+    universal,
 )
 from vallum.threats.apgd import APGD, TargetedAPGD
 from vallum.threats.base import THREATS, Budget, Threat
@@ -29,12 +33,14 @@ from vallum.threats.fgsm import FGSM
 from vallum.threats.fmn import FMN
 from vallum.threats.momentum import Momentum
 from vallum.threats.noise import Gaussian, SaltPepper, Speckle, Uniform
+from vallum.threats.own import Own
 from vallum.threats.pgd import PGD
 from vallum.threats.random_search import RandomSearch
 from vallum.threats.sensor import PoissonGaussian
 from vallum.threats.sigma_zero import SigmaZero
 from vallum.threats.square import Square
 from vallum.threats.strong import Strong
+from vallum.threats.universal import Found, Pattern, Perturbation, Universal, UniversalDeepFool
 
 __all__ = [
     "APGD",
@@ -47,8 +53,12 @@ __all__ = [
     "Clean",
     "Compose",
     "EqualEnergy",
+    "Found",
     "Gaussian",
     "Momentum",
+    "Own",
+    "Pattern",
+    "Perturbation",
     "PoissonGaussian",
     "RandomSearch",
     "SaltPepper",
@@ -59,16 +69,22 @@ __all__ = [
     "TargetedAPGD",
     "Threat",
     "Uniform",
+    "Universal",
+    "UniversalDeepFool",
     "realised_rms",
     "realised_snr",
     "threat",
 ]
 
 
-def threat(spec: str | Threat) -> Threat:
+def threat(what: Any) -> Threat:
     """The threat that a spec names, or a chain of them as "fog:3+jpeg:2"; a threat itself comes back as it is.
+
+    An attack of your own, `(model, images, labels) -> images`, or an attack object of another library is wrapped.
 
     >>> threat("pgd:eps=8/255,steps=20")
     PGD(eps=0.03137254901960784, norm='inf', steps=20, step_size=None, restarts=1, loss='cross_entropy', ...)
     """
-    return chain(spec) if isinstance(spec, str) else spec
+    if isinstance(what, str):
+        return chain(what)
+    return what if isinstance(what, Threat) else Own(what)

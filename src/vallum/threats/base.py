@@ -34,6 +34,7 @@ class Threat:
     kind: ClassVar[Literal["clean", "noise", "corruption", "attack"]]
     needs_gradient: ClassVar[bool] = False
     moves_labels: ClassVar[bool] = False
+    fits: ClassVar[bool] = False  # is fitted to a model on other images before it meets any: see threats.universal
     seed: int
 
     @property
@@ -54,6 +55,11 @@ class Threat:
     @property
     def spec(self) -> str:
         return THREATS.spec(self)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what it depends on beside its spec, as the content of a file."""
+        return ""
 
     def __call__(
         self, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None

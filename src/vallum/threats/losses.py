@@ -28,6 +28,11 @@ def averaged(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @functools.wraps(function)
     def per_image(logits: Tensor, labels: Tensor, *aims: Tensor, **options: float) -> Tensor:
+        reward: Tensor | None = getattr(logits, "reward", None)
+        values = plain(logits, labels, *aims, **options)
+        return values if reward is None else values + reward
+
+    def plain(logits: Tensor, labels: Tensor, *aims: Tensor, **options: float) -> Tensor:
         if logits.dtype in (torch.bfloat16, torch.float16):  # too coarse for the probability of a sure answer
             logits = logits.float()
         if labels.ndim == 1:
@@ -38,6 +43,19 @@ def averaged(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return values.flatten(1).sum(1) / valid.flatten(1).sum(1).clamp_min(1)
 
     return per_image
+
+
+def rewarded(logits: Tensor, reward: Tensor) -> Tensor:
+    """Logits that carry what an attacker is to raise beside any loss of them, a number for each image.
+
+    So a defence says on a surface of its own how it can be talked round: by images, say, that please its tasks.
+
+    >>> logits = rewarded(torch.zeros(2, 4), torch.tensor([0.0, 5.0]))
+    >>> margin(logits, torch.tensor([1, 1]))
+    tensor([0., 5.])
+    """
+    logits.reward = reward  # type: ignore[attr-defined]
+    return logits
 
 
 def loss(function: Loss) -> Loss:

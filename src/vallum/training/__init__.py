@@ -6,12 +6,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vallum.training.loop import train
+    from vallum.training.loop import harden, train
     from vallum.training.settings import Settings
 
 # Imported when first asked for: the command line reads the settings for its help, which must not wait for torch.
-_WHERE = {"train": "vallum.training.loop", "Settings": "vallum.training.settings"}
-__all__ = ["Settings", "train"]
+_WHERE = {
+    "train": "vallum.training.loop",
+    "harden": "vallum.training.loop",
+    "Settings": "vallum.training.settings",
+}
+__all__ = ["Settings", "harden", "train"]
 
 
 def __getattr__(name: str) -> Any:

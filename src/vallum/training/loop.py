@@ -106,6 +106,14 @@ def train(
     return network
 
 
+def harden(model: Any, data: Any, recipe: str | Recipe, *, out: str | Path, **options: Any) -> Model:
+    """Train `model` with a defence: `train`, whose options it takes, with a recipe that must be said.
+
+    harden("runs/plain", "folder:photos", "shared_training:eps=8/255,sharedness=64", out="runs/robust", epochs=10)
+    """
+    return train(model, data, recipe, out=out, **options)
+
+
 def _made(source: Any, data: Data, seed: int) -> Model:
     """With as many outputs as the data have classes; one that starts at random starts as the seed says."""
     with torch.random.fork_rng():

@@ -19,6 +19,7 @@ from vallum.errors import UserError
 from vallum.images import Draws
 from vallum.models.checks import check_model
 from vallum.models.model import Model
+from vallum.threats.universal import Fitted
 from vallum.training.average import Average
 from vallum.training.checkpoint import read_checkpoint, write_checkpoint
 from vallum.training.loader import Cache, Loader, Portion
@@ -28,6 +29,8 @@ from vallum.training.processes import copy_from_first, reduce_gradients, sum_of
 from vallum.training.schedule import share
 from vallum.training.settings import Settings
 from vallum.training.validate import validate
+
+LEAST = 4  # validation images that are enough for an attack which is fitted on half of them
 
 
 @dataclass
@@ -196,8 +199,11 @@ class Worker:
                 f"validation_{name}": value
                 for name, value in validate(self.model, self.watched, indices, size, self.fabric).items()
             }
-            if probe is not None and self.settings.robust_images:
-                some = indices[: self.settings.robust_images]
+            some = indices[: self.settings.robust_images]
+            if probe is not None and len(some) >= (LEAST if isinstance(probe, Fitted) else 1):
+                if isinstance(probe, Fitted):  # to one half of them, and tried on the other
+                    half = len(some) // 2
+                    probe, some = probe.fit(self.model, self.watched.data, some[:half].tolist()), some[half:]
                 robust = validate(self.model, self.watched, some, size, self.fabric, probe)
                 said |= {f"robust_{name}": value for name, value in robust.items()}
         return said

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from vallum.defences import De3, Defence
 from vallum.defences.noisy_modelling.certificate import certify, count_votes, lower_bound, predict
 from vallum.errors import UserError
+from vallum.evaluation import sections
 from vallum.evaluation.certify import certify as certify_all
 from vallum.images import Task
 from vallum.models.model import Model, Wrapped
@@ -164,10 +164,10 @@ def test_a_run_over_images_goes_on_where_it_was_killed(tmp_path: Path, defence: 
         assert whole.accuracy(0.05, sigma).value == held / 8
         assert whole.accuracy(0.0, sigma).value + whole.abstained(sigma).value <= 1
         assert whole.accuracy(9.0, sigma).value == 0
-    drawn = json.loads((tmp_path / "sections" / "certified.json").read_text())
-    assert drawn["kind"] == "certified"
-    assert [line["name"] for line in drawn["lines"]] == ["sigma=0.1", "sigma=0.2"]
-    assert all(len(line["values"]) == len(line["low"]) == len(drawn["radii"]) for line in drawn["lines"])
+    (drawn,) = sections.read(tmp_path)
+    assert isinstance(drawn, sections.Certified)
+    assert [line.name for line in drawn.lines] == ["sigma=0.1", "sigma=0.2"]
+    assert drawn.lines[0].values[0] == whole.accuracy(0.0, 0.1).value
     with pytest.raises(UserError, match="with another draws"):
         certify_all(defence, data, **{**how, "draws": 50})
     with pytest.raises(UserError, match="a probability"):

@@ -150,7 +150,8 @@ class De3(Defence):
         always = {"always": "true"} if self.always else {}
         source = self.source.but(model=inner["build"], **numbers, **always)
         known = self.source.options and inner["build"]  # else it was made in Python, and nothing says how
-        return {**inner, "build": str(source) if known else "", "size": self.size}
+        mine = {"classes": self.classes or inner["classes"], "size": self.size}
+        return {**inner, **mine, "build": str(source) if known else ""}
 
     @property
     def build(self) -> str:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
-import importlib.util
 import inspect
-import os
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from torch import nn
 
-from vallum.errors import UserError, did_you_mean
+from vallum.errors import UserError
 from vallum.models.model import Model
 from vallum.models.request import MODEL_SOURCES, Request, guess_value
 from vallum.models.state import refuse_pickle
+from vallum.own_code import find
 from vallum.specs import Source
 
 
@@ -35,7 +30,8 @@ def load_python(source: Source, request: Request) -> Model:
             "code in a folder from somebody else can do anything",
             "if you trust it, say so: load_model(folder, trust=True), or FOLDER?trust=true",
         )
-    function = _find(where, name)
+    refuse_pickle(Path(where).expanduser())
+    function = find(where, name, "model source", MODEL_SOURCES)
     made = function
     if not isinstance(function, nn.Module):
         made = function(**_arguments(function, source))
@@ -52,58 +48,6 @@ def load_python(source: Source, request: Request) -> Model:
         made.build = made.build or str(stays)
         return request.keep(made)
     return request.wrap(made, build=stays)
-
-
-def _find(where: str, name: str) -> Any:
-    """The function in the file or module."""
-    refuse_pickle(Path(where).expanduser())
-    module = _run_file(Path(where).expanduser()) if where.endswith(".py") else _import(where)
-    try:
-        found = functools.reduce(getattr, name.split("."), module)
-    except AttributeError:
-        public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise UserError(f"{where} has no {name!r}", remedy=did_you_mean(name, public)) from None
-    if not callable(found):
-        raise UserError(f"{where}:{name} is a {type(found).__name__}", "a function that returns the model is needed")
-    return found
-
-
-def _import(where: str) -> ModuleType:
-    _importable(os.getcwd())  # as for `python -m`
-    try:
-        return importlib.import_module(where)
-    except ModuleNotFoundError as error:
-        if error.name and where != error.name and not where.startswith(f"{error.name}."):
-            raise  # the module is there; what it imports is not
-        near = did_you_mean(where, MODEL_SOURCES)
-        remedy = near if near.startswith("did you mean") else "check the spelling and the current directory"
-        raise UserError(f"there is no module and no model source called {where!r}", remedy=remedy) from None
-
-
-def _run_file(path: Path) -> ModuleType:
-    if not os.path.isfile(path):
-        raise UserError(f"there is no file {path}", remedy="check the path; it is relative to the current directory")
-    path = path.resolve()
-    known = sys.modules.get(str(path))  # run once, as an import would be: it may register things
-    if known is not None:
-        return known
-    _importable(str(path.parent))  # as for `python FILE.py`
-    spec = importlib.util.spec_from_file_location(str(path), path)
-    assert spec is not None  # the path ends in .py
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[str(path)] = module  # dataclasses look their module up while it runs
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[str(path)]
-        raise
-    return module
-
-
-def _importable(folder: str) -> None:
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
 
 
 def _arguments(function: Any, source: Source) -> dict[str, Any]:

@@ -1,0 +1,142 @@
+"""Sun, sky, clouds and mist of one drive, and the shadows that solids throw on the ground."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from vallum.data.worlds.street_eye import Camera, bounds, flat_corners
+from vallum.data.worlds.street_solids import BUILDING, CAR, PERSON
+
+REACH = 48.0  # metres to which small things throw shadows
+
+
+@dataclass(frozen=True)
+class Light:
+    """Colours are linear; `towards` points to the sun."""
+
+    towards: np.ndarray  # (3,)
+    sun: np.ndarray  # (3,) 0 under an overcast sky
+    ambient: np.ndarray
+    zenith: np.ndarray
+    haze: np.ndarray  # of the sky at the horizon, and of what is far away
+    clouds: float  # how much of the sky they cover
+    mist: float  # metres at which half of what is seen is haze
+    wet: float  # how wet the road is
+    exposure: float
+
+    @classmethod
+    def of(cls, stream: np.random.Generator) -> Light:
+        roll = [float(number) for number in stream.random(10)]
+        kind, turn, lift, warm, blue, cover, far, expose = roll[:8]
+        # A point on a circle without sine or cosine, whose last bit differs between platforms.
+        slope = 2 * turn - 1
+        side = 1.0 if roll[8] < 0.5 else -1.0
+        east, north = (1 - slope * slope) / (1 + slope * slope), 2 * slope / (1 + slope * slope)
+        evening = 0.52 <= kind < 0.64
+        rise = 0.22 + 0.2 * lift if evening else 0.55 + 1.1 * lift
+        length = (1 + rise * rise) ** 0.5
+        towards = np.array([side * east, rise, north]) / length
+        white = np.array([1.0, 0.96 - 0.05 * warm, 0.88 - 0.14 * warm])
+        sky = np.array([0.20 + 0.12 * blue, 0.38 + 0.12 * blue, 0.78])
+        pale = np.array([0.72, 0.80, 0.90])
+        grey = np.array([0.80, 0.83, 0.86])
+        if kind < 0.52:  # sunshine
+            sun, ambient, zenith, haze = 2.6 * white, 0.45 * (sky + 0.9 * pale), sky * 1.05, pale * 1.1
+            clouds, mist, wet, exposure = cover * 0.75, 350 + 500 * far, 0.0, 0.50
+        elif evening:
+            gold = np.array([1.0, 0.72 - 0.12 * warm, 0.42 - 0.12 * warm])
+            sun, ambient = 2.3 * gold, np.array([0.52, 0.52, 0.62])
+            zenith, haze = np.array([0.30, 0.38, 0.62]), np.array([1.05, 0.82, 0.58])
+            clouds, mist, wet, exposure = cover * 0.8, 200 + 300 * far, 0.0, 0.56
+        elif kind < 0.86:  # overcast
+            sun, ambient = 0.10 * white, 1.15 * grey
+            zenith, haze = 0.80 * grey, 1.05 * grey
+            clouds, mist, wet, exposure = 0.3 + 0.5 * cover, 150 + 300 * far, 0.0, 0.74
+        elif kind < 0.94:  # rain has fallen
+            sun, ambient = 0.05 * white, 0.85 * grey * (0.92, 0.97, 1.05)
+            zenith, haze = 0.5 * grey, 0.85 * grey
+            clouds, mist, wet, exposure = 0.6 + 0.4 * cover, 90 + 120 * far, 1.0, 0.80
+        else:  # fog
+            sun, ambient = 0.05 * white, 1.15 * grey
+            zenith, haze = 1.0 * grey, 1.0 * grey
+            clouds, mist, wet, exposure = 0.0, 28 + 40 * far, 0.3, 0.62
+        expose_by = exposure * (0.82 + 0.4 * expose)
+        return cls(towards, sun, ambient, zenith, haze, clouds, mist, wet, expose_by)
+
+    def on_planes(self, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How much of the sun and of the sky surfaces with these normals (..., 3) see."""
+        direct = np.maximum((normals * self.towards).sum(-1), 0)
+        return direct, 0.62 + 0.38 * normals[..., 1]
+
+
+def shade(
+    solids: np.ndarray, light: Light, camera: Camera, x: np.ndarray, z: np.ndarray, footprint: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The shares of the sun and of the sky that reach the ground at the points x, z of the pixels, and whether a shadow
+    there moves, (H, W) each.
+
+    A box's shadow is the ground that it sweeps as it slides down along the sun's rays: within two pairs of lines along
+    the axes, and one pair along the rays.
+    """
+    sunlit, open_sky, moving = np.ones_like(x), np.ones_like(x), np.zeros(x.shape, bool)
+    away = np.maximum(np.abs(solids["x"] - camera.at[0]), np.abs(solids["z"] - camera.at[2]))
+    tall = solids["label"] == BUILDING
+    reach = REACH if light.sun.max() > 0.3 else REACH / 2
+    solids = solids[solids["shadow"] & (away < reach * np.where(tall, 2.2, 1))]
+    moves = (solids["velocity"] != 0).any(1)
+    flat = float(np.hypot(light.towards[0], light.towards[2]))
+    east, north = (float(part) for part in light.towards[[0, 2]] / flat)
+    stretch = flat / float(light.towards[1])  # metres of shadow for each metre of height
+    ball = np.where(solids["round"], 0.8, 1.0)
+    rise = (solids["y1"] - solids["y0"]) / 2
+    slope = solids["slope"]
+    wide = np.maximum(solids["half"][:, 0] - slope[:, :2].mean(1) * rise, 0.1) * ball
+    long = np.maximum(solids["half"][:, 1] - slope[:, 2:].mean(1) * rise, 0.1) * ball
+    if light.sun.max() > 0.3:
+        middle, run = (solids["y0"] + rise) * stretch, rise * stretch * ball
+        mid_x, mid_z = solids["x"] - east * middle, solids["z"] - north * middle
+        half_x, half_z = wide + abs(east) * run, long + abs(north) * run
+        band = abs(north) * wide + abs(east) * long
+        soft = np.where(solids["label"] == BUILDING, 0.25, 0.12) + 0.02 * middle
+        for window, area, inside in _areas(camera, x, z, mid_x, mid_z, half_x, half_z):
+            across = np.abs(area[0] * np.float32(north) - area[1] * np.float32(east))
+            edge = np.minimum(inside[0], np.float32(band[inside[1]]) - across)
+            edge /= footprint[window] + np.float32(soft[inside[1]])
+            np.minimum(sunlit[window], np.clip(0.5 - edge, 0, 1), out=sunlit[window])
+            if moves[inside[1]]:
+                moving[window] |= edge > -1
+    low = (solids["label"] == CAR) & (solids["y0"] < 0.25) | (solids["label"] == PERSON)
+    near, moves = solids[low], moves[low]
+    for window, _, inside in _areas(
+        camera, x, z, near["x"], near["z"], near["half"][:, 0] + 0.05, near["half"][:, 1] + 0.05
+    ):
+        edge = inside[0] * np.float32(2.2)
+        np.minimum(open_sky[window], np.clip(0.6 - edge, 0.15, 1), out=open_sky[window])
+        if moves[inside[1]]:
+            moving[window] |= edge > -1
+    return sunlit, open_sky, moving
+
+
+def _areas(
+    camera: Camera,
+    x: np.ndarray,
+    z: np.ndarray,
+    mid_x: np.ndarray,
+    mid_z: np.ndarray,
+    half_x: np.ndarray,
+    half_z: np.ndarray,
+) -> Iterator[tuple[tuple[slice, slice], tuple[np.ndarray, np.ndarray], tuple[np.ndarray, int]]]:
+    """Of each rectangle on the ground that can be seen: the pixels that may show it, their distances from its middle,
+    and how far inside its edges they lie, with its number."""
+    local = (flat_corners(mid_x, mid_z, half_x, half_z) - camera.at) @ camera.axes.T
+    box, _ = bounds(local, camera)
+    for number, (left, right, top, low) in enumerate((box // 2).tolist()):
+        if right <= left or low <= top:
+            continue
+        window = slice(top, low + 1), slice(left, right + 1)
+        dx, dz = x[window] - np.float32(mid_x[number]), z[window] - np.float32(mid_z[number])
+        inside = np.minimum(np.float32(half_x[number]) - np.abs(dx), np.float32(half_z[number]) - np.abs(dz))
+        yield window, (dx, dz), (inside, number)

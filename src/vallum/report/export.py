@@ -1,0 +1,123 @@
+"""A study for papers, pull requests and other programs: Markdown, LaTeX, CSV, and figures as SVG files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from vallum.errors import printable
+from vallum.evaluation.run import Run
+from vallum.evaluation.statistics import Interval
+from vallum.evaluation.store import write_text
+from vallum.report import tables
+from vallum.report.figures import caption, figures
+from vallum.report.headline import sentences
+from vallum.report.study import studies
+from vallum.report.svg import alone
+
+
+def markdown(runs: Sequence[Run]) -> str:
+    """Headline, rates and comparisons as GitHub draws them."""
+    parts = []
+    for study in studies(runs):
+        parts += [f"- {_md(sentence)}" for sentence in sentences(study)]
+        head = ["threat", *study.names]
+        rows = [[_bold(row.threat, row.worst), *map(_cell, row.cells)] for row in tables.rates(study)]
+        parts += ["", caption(study), "", *_md_table(head, rows)]
+        if pairs := tables.compared(study):
+            head = ["threat", "first", "second", "second minus first", "p", "p, corrected"]
+            rows = [
+                [pair["threat"], pair["first"], pair["second"], _gain(pair), f"{pair['p']:.2g}", f"{pair['holm']:.2g}"]
+                for pair in pairs
+            ]
+            parts += ["", f"{pairs[0]['test']}, corrected as Holm does", "", *_md_table(head, rows)]
+        command = study.runs[0].environment.get("command")
+        parts += ["", f"`{_md(str(command))}`", ""] if command else [""]
+    return "\n".join(parts)
+
+
+def latex(runs: Sequence[Run]) -> str:
+    """A table for each study, with booktabs; the worst attack is bold."""
+    parts = ["% \\usepackage{booktabs}"]
+    for study in studies(runs):
+        parts += ["\\begin{table}", "\\centering", f"\\caption{{{_tex(caption(study))}}}"]
+        parts += [f"\\begin{{tabular}}{{l{'r' * len(study.names)}}}", "\\toprule"]
+        parts += [" & ".join(map(_tex, ["threat", *study.names])) + r" \\", "\\midrule"]
+        for row in tables.rates(study):
+            cells = [_tex(row.threat), *(_tex(_cell(at)) for at in row.cells)]
+            if row.worst:
+                parts += ["\\midrule"]
+                cells = [f"\\textbf{{{cell}}}" for cell in cells]
+            parts += [" & ".join(cells) + r" \\"]
+        parts += ["\\bottomrule", "\\end{tabular}", "\\end{table}", ""]
+    return "\n".join(parts)
+
+
+def comma_separated(runs: Sequence[Run]) -> str:
+    """A row for each model, threat, surface and metric of each study."""
+    held = io.StringIO()
+    columns = ("data", "model", "threat", "surface", "metric", "value", "low", "high", "n", "forwards", "backwards")
+    writer = csv.writer(held, lineterminator="\n")
+    writer.writerow((*columns, "seconds"))
+    for study in studies(runs):
+        for one in study.outcomes:
+            for metric, at in one.metrics().items():
+                named = (study.plan.data, one.model, one.threat, one.surface, metric)
+                numbers = (at.value, at.low, at.high, len(one.keys), one.forwards, one.backwards)
+                writer.writerow((*map(printable, named), *numbers, round(one.seconds, 3)))
+    return held.getvalue()
+
+
+def write_figures(runs: Sequence[Run], folder: Path) -> list[Path]:
+    """Each figure as an SVG file of its own."""
+    written = []
+    several = studies(runs)
+    for place, study in enumerate(several, 1):
+        for name, one in figures(study).items():
+            path = folder / (f"{place}-{name}.svg" if len(several) > 1 else f"{name}.svg")
+            write_text(path, alone(one))
+            written.append(path)
+    return written
+
+
+def _cell(at: Interval | None) -> str:
+    return "" if at is None else f"{100 * at.value:.1f} [{100 * at.low:.1f}, {100 * at.high:.1f}]"
+
+
+def _gain(pair: dict[str, float]) -> str:
+    return f"{100 * pair['gain']:+.1f} [{100 * pair['gain_low']:+.1f}, {100 * pair['gain_high']:+.1f}]"
+
+
+def _md_table(head: list[str], rows: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(map(_md, row))} |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def _md(text: str) -> str:
+    r"""Text in which nothing is markup, save ** where the whole is bold.
+
+    >>> _md("a|b <i> _c_"), _md("**worst attack**")
+    ('a\\|b &lt;i&gt; \\_c\\_', '**worst attack**')
+    """
+    text = printable(text)
+    if re.fullmatch(r"\*\*[a-z ]+\*\*|-+", text):
+        return text
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|#!~])", r"\\\1", text)
+
+
+def _bold(text: str, worst: bool) -> str:
+    return f"**{text}**" if worst else text
+
+
+def _tex(text: str) -> str:
+    r"""Text in which nothing is a command.
+
+    >>> _tex("50 % of a_b")
+    '50 \\% of a\\_b'
+    """
+    known = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
+    known |= {">": r"\textgreater{}", **{mark: f"\\{mark}" for mark in "%$#_{}&"}}
+    return "".join(known.get(letter, letter) for letter in printable(text))

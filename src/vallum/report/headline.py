@@ -1,0 +1,114 @@
+"""What a study found, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vallum.evaluation.statistics import Interval
+from vallum.evaluation.summary import WORST, Outcome, worst
+from vallum.report.study import Study
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Of one model: the numbers that a reader takes away."""
+
+    model: str
+    clean: Interval | None
+    worst: Interval | None  # None if it was not attacked
+    attacks: int
+    ignorant: Interval | None  # under attackers who do not know of the defence
+
+
+def headlines(study: Study) -> list[Headline]:
+    found = []
+    for model in study.models:
+        unaware = [
+            one
+            for one in study.outcomes
+            if one.model == model.name
+            and (one.threat == "clean" or (one.surface in model.ignorant and study.kinds.get(one.threat) == "attack"))
+        ]
+        clean = study.rates.get((model.name, "clean"))
+        ignorant = study.rate(_worst(unaware)) if any(one.threat != "clean" for one in unaware) else None
+        found.append(
+            Headline(
+                model.name,
+                clean,
+                study.rates.get((model.name, WORST)),
+                len(study.attacks_of(model.name)),
+                ignorant,
+            )
+        )
+    return found
+
+
+def sentences(study: Study) -> list[str]:
+    """One or two for each model, and one for each pair where it matters."""
+    said = []
+    for one in headlines(study):
+        if one.clean is None:
+            continue
+        name, clean = one.model, rate(one.clean)
+        if one.worst is None:
+            said.append(f"{name}: {clean} clean; it was not attacked, so nothing is known of its worst case.")
+            continue
+        what = "an attack" if one.attacks == 1 else f"the worst of {one.attacks} attacks"
+        said.append(f"{name}: {clean} clean; {rate(one.worst)} are left under {what}.")
+        if one.ignorant is not None:
+            said[-1] += (
+                f" An attacker who does not know of the defence leaves {rate(one.ignorant)}: "
+                "that is not a measure of its robustness."
+            )
+    return said + [compared(pair) for pair in deciding(study)]
+
+
+def deciding(study: Study) -> list[dict[str, Any]]:
+    """The comparisons under the worst attack, or clean where nothing was attacked."""
+    threats = {pair["threat"] for pair in study.comparisons}
+    decisive = WORST if WORST in threats else "clean"
+    pairs = [pair for pair in study.comparisons if pair["threat"] == decisive]
+    return pairs if len(pairs) <= 3 else []
+
+
+def compared(pair: dict[str, Any]) -> str:
+    """A comparison as a sentence."""
+    more, less = (pair["second"], pair["first"]) if pair["gain"] >= 0 else (pair["first"], pair["second"])
+    ends = sorted(
+        (pair["gain_low"], pair["gain_high"]) if pair["gain"] >= 0 else (-pair["gain_high"], -pair["gain_low"])
+    )
+    under = (
+        "clean" if pair["threat"] == "clean" else f"under {'the ' if pair['threat'] == WORST else ''}{pair['threat']}"
+    )
+    by = f"{100 * abs(pair['gain']):.1f} points [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
+    if pair["p"] > 0.05:
+        return f"{more} and {less} differ {under} by {by}, no more than chance would ({_p(pair['p'])})."
+    return f"{more} keeps {by} more than {less} {under} ({_p(pair['p'])}, {pair['test']})."
+
+
+def rate(at: Interval) -> str:
+    return f"{100 * at.value:.1f} % [{100 * at.low:.1f}, {100 * at.high:.1f}]"
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """P-values corrected for how many there are, as Holm (1979) does: each may be held against 0.05.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(values)), key=lambda place: values[place])
+    corrected, least = [0.0] * len(values), 0.0
+    for rank, place in enumerate(order):
+        least = max(least, min(1.0, (len(values) - rank) * values[place]))
+        corrected[place] = least
+    return corrected
+
+
+def _p(value: float) -> str:
+    return "p < 0.0001" if value < 1e-4 else f"p = {value:.2g}"
+
+
+def _worst(outcomes: list[Outcome]) -> Outcome:
+    return worst(outcomes, WORST, "ignorant")

@@ -1,0 +1,121 @@
+"""What threats that are one perturbation for all images have in common."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from vallum.data import Data, load_data
+from vallum.errors import UserError
+from vallum.specs import parameter
+from vallum.threats.base import THREATS, Bounded, Budget, Threat
+from vallum.threats.norms import norm_named
+from vallum.threats.universal.found import Found
+from vallum.threats.universal.pool import Pool
+
+
+class _Fitting(Bounded):
+    """What every fitted threat lets its user choose; here the types alone, so that each orders its own fields."""
+
+    data: str | None  # what to fit on, where it is not the evaluated data
+    images: int  # how many
+
+
+@dataclass(frozen=True)
+class Fitted(_Fitting):
+    """An attack that looks for one perturbation on some images, and adds it to others.
+
+    Subclasses define `search`. `evaluate` fits it to each model on images that are not evaluated; in Python `fit` does.
+    """
+
+    found: Found | None = field(
+        default=None, kw_only=True, repr=False, compare=False, metadata={"hidden": True, "help": "by the search"}
+    )
+    fits: ClassVar[bool] = True
+
+    def search(self, model: Any, pool: Pool) -> tuple[Tensor, dict[str, Any]]:
+        """(C, h, w) the perturbation, and what there is to say about how it was found."""
+        raise NotImplementedError
+
+    @property
+    def fitting_passes(self) -> float:
+        """About how many forward passes the search takes."""
+        raise NotImplementedError
+
+    def fit(self, model: Any, data: Any, indices: Sequence[int] | None = None) -> Self:
+        """The same threat with a perturbation found for `model` on the images of `data`, or on those at `indices`."""
+        images = data if isinstance(data, Data) else load_data(data)
+        chosen = list(range(len(images)) if indices is None else indices)
+        pool = Pool(images, chosen, self.images, self.seed, getattr(model, "device", torch.device("cpu")))
+        delta, facts = self.search(model, pool)
+        return replace(self, found=Found(delta[None].detach().cpu(), self.norm, float(self.eps), facts))
+
+    def __call__(
+        self, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
+    ) -> Tensor:
+        if self.found is None:
+            raise UserError(
+                f"{self.spec} is fitted on many images before it meets any",
+                "`evaluate` does that",
+                "in Python: threat.fit(model, data) gives one that is ready",
+            )
+        return self.found.add_to(images, keys, float(self.eps))
+
+
+@THREATS.register("perturbation")
+@dataclass(frozen=True)
+class Perturbation(Threat):
+    """A universal perturbation from a file, as one that was fitted to another model: what of it transfers?
+
+    >>> Perturbation("found.safetensors", eps=8 / 255).spec
+    'perturbation:path=found.safetensors,eps=8/255'
+    """
+
+    path: str = parameter("a file that an evaluation left in `fitted/`, or that `Found.save` wrote")
+    eps: float | None = parameter("bring it to this radius; none: as it is", None)
+    seed: int = parameter("draws nothing", 0)
+
+    kind: ClassVar[Literal["clean", "noise", "corruption", "attack"]] = "attack"
+
+    def __post_init__(self) -> None:
+        if self.eps is not None and not 0 <= self.eps <= 1:
+            raise UserError(f"eps={self.eps:g}", "images are in [0, 1]", f"write eps={self.eps:g}/255")
+
+    @property
+    def found(self) -> Found:
+        file = Path(self.path)
+        if not file.is_file():
+            raise UserError(f"{self.path} does not exist", remedy="name a file that vallum saved")
+        return _loaded(self.path, file.stat().st_mtime_ns)
+
+    @property
+    def budget(self) -> Budget:
+        return Budget(norm_named(self.found.norm), self._radius)
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.blake2b(Path(self.path).read_bytes(), digest_size=8).hexdigest()
+
+    @property
+    def _radius(self) -> float:
+        return self.found.eps if self.eps is None else self.eps
+
+    def __call__(
+        self, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
+    ) -> Tensor:
+        found = self.found
+        if len(found.deltas) > 1:  # of two folds, made for another model: the first is as good as the other
+            found = replace(found, deltas=found.deltas[:1], folds={})
+        return found.add_to(images, keys, self._radius)
+
+
+@lru_cache(maxsize=16)
+def _loaded(path: str, changed: int) -> Found:
+    return Found.load(path)

@@ -1,0 +1,73 @@
+"""The images on which a perturbation is looked for: some to climb on, others to choose by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vallum.data import Data
+from vallum.errors import UserError
+from vallum.images import Batch, Draws
+
+ROOM = 2e9  # bytes of images that are kept in memory; beyond it they are read each time
+CHOOSING = 0.25  # share of the images that candidates are compared on
+
+
+class Pool:
+    """A random part of the images at `indices`, the same for the same seed, in two that have none in common."""
+
+    def __init__(self, data: Data, indices: Sequence[int], count: int, seed: int, device: torch.device) -> None:
+        order = Draws(seed, [0], "universal/images").each("order")[0].permutation(np.asarray(indices, dtype=np.int64))
+        taken = order[:count].tolist()
+        if len(taken) < 2:
+            raise UserError(
+                f"there are {len(taken)} images to fit a universal perturbation on",
+                "it takes two at least, and is better for some hundreds",
+                "give it data of their own: universal:data=folder:others",
+            )
+        choosing = max(1, round(CHOOSING * len(taken)))
+        self.data, self.device, self.seed = data, device, seed
+        self.select, self.fit = taken[:choosing], taken[choosing:]
+
+    @cached_property
+    def _kept(self) -> dict[int, tuple[Tensor, Tensor]]:
+        """Image and label by index, if there is room for all."""
+        first = self.data.batch(self.fit[:1])
+        size = first.images.numel() * first.images.element_size() + first.labels.numel() * 8
+        if size * len(self.fit + self.select) > ROOM:
+            return {}
+        kept: dict[int, tuple[Tensor, Tensor]] = {}
+        wanted = self.fit + self.select
+        for start in range(0, len(wanted), 256):
+            batch = self.data.batch(wanted[start : start + 256])
+            kept.update(zip(batch.keys.tolist(), zip(batch.images, batch.labels, strict=True), strict=True))
+        return kept
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """These images on the device; without those that cannot be read, where such are skipped."""
+        if not self._kept:
+            return self.data.batch(indices).to(self.device)
+        there = [i for i in indices if i in self._kept]
+        images, labels = zip(*(self._kept[i] for i in there), strict=True)
+        names = [self.data.name(i) for i in there]
+        return Batch(torch.stack(images), torch.stack(labels), torch.tensor(there), names).to(self.device)
+
+    def selection(self, size: int) -> list[list[int]]:
+        """The images to choose by, in batches."""
+        return [self.select[start : start + size] for start in range(0, len(self.select), size)]
+
+    def stream(self, draws: Draws, size: int, steps: int) -> list[list[int]]:
+        """A fresh batch of the images to climb on for each step; all are seen before any is seen again."""
+        generator = draws.each("batches")[0]
+        size, order = min(size, len(self.fit)), np.empty(0, np.int64)
+        batches = []
+        for _ in range(steps):
+            if len(order) < size:
+                order = np.concatenate([order, generator.permutation(np.asarray(self.fit, dtype=np.int64))])
+            batches.append(order[:size].tolist())
+            order = order[size:]
+        return batches

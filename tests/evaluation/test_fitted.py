@@ -1,0 +1,229 @@
+"""Threats that are fitted first: on which images, once, the same however a run is worked, and found again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from test_evaluate import classifier, images, rows
+from torch import Tensor, nn
+
+import vallum
+from vallum.data import load_data
+from vallum.defences.base import Defence, Surface
+from vallum.errors import UserError
+from vallum.evaluation import eps_star, transfer_matrix
+from vallum.evaluation.evaluator import choose
+from vallum.evaluation.fitting import source
+from vallum.evaluation.radius import crossing, crossing_interval
+from vallum.evaluation.run import Run
+from vallum.models import Wrapped
+from vallum.models.model import Model
+from vallum.threats import Found, Universal, threat
+
+SPEC = "universal:eps=16/255,steps=4,images=16,targets=0"
+QUICK: dict[str, Any] = {"progress": False, "batch_size": 8}
+
+
+def test_no_image_meets_what_was_fitted_on_it() -> None:
+    data, attack = load_data(images(40)), Universal(images=16)
+    apart = source(attack, data, range(10), seed=0)
+    assert apart.folds == [list(range(10, 40))]
+    crossed = source(attack, data, range(40), seed=0)  # all are evaluated: each half meets what the other half gave
+    assert len(crossed.folds) == 2
+    for index in range(40):
+        assert index not in crossed.folds[crossed.of[index]]
+    assert sorted(crossed.folds[0] + crossed.folds[1]) == list(range(40))
+    some = source(attack, data, range(36), seed=0)  # four are left, too few for 16
+    assert all(set(fold) >= {36, 37, 38, 39} for fold in some.folds)
+    assert crossed.fingerprint != some.fingerprint != apart.fingerprint
+    own = source(Universal(data="builtin:signs?n=50"), load_data("builtin:signs?n=20"), range(20), seed=0)
+    assert own.data.spec == "builtin:signs?n=50"
+    assert own.folds == [list(range(50))]
+    segments = load_data((torch.rand(2, 3, 4, 4), torch.zeros(2, 4, 4).long()), task="segment")
+    with pytest.raises(UserError, match="is there to classify"):
+        source(Universal(data="builtin:signs?n=50"), segments, range(2), seed=0)
+
+
+def test_the_rows_are_those_of_the_threat_fitted_by_hand(tmp_path: Path) -> None:
+    net, (pictures, labels) = classifier(), images(40)
+    run = vallum.evaluate(net, (pictures, labels), SPEC, n=12, out=tmp_path, **QUICK)
+    keys = run.plan.images
+    attack = threat(SPEC)
+    assert isinstance(attack, Universal)
+    model = vallum.load_model(net)
+    by_hand = attack.fit(model, load_data((pictures, labels)), sorted(set(range(40)) - set(keys)))
+    moved = by_hand(model, pictures[list(keys)], labels[list(keys)])
+    expected = (net(moved).argmax(1) == labels[list(keys)]).tolist()
+    assert [row[0] for row in rows(run, "correct") if True][12:] == expected
+    (found,) = run.perturbations
+    assert (found["threat"], found["surface"]) == (attack.spec, "direct")
+    assert Path(found["path"]).with_suffix(".png").is_file()
+    assert by_hand.found is not None
+    assert torch.equal(Found.load(found["path"]).deltas, by_hand.found.deltas)
+    cost = next(row for row in run.summary if row["threat"] == attack.spec)
+    assert cost["backwards"] == found["folds"][0]["backwards"] > 0
+    assert cost["forwards"] == found["folds"][0]["forwards"] + 12
+
+
+def test_two_folds_each_meet_the_other(tmp_path: Path) -> None:
+    net, data = classifier(), images(24)
+    run = vallum.evaluate(net, data, SPEC, out=tmp_path, **QUICK)
+    (found,) = run.perturbations
+    loaded = Found.load(found["path"])
+    assert loaded.deltas.shape == (2, 3, 8, 8)
+    moved = loaded.add_to(data[0], range(24), 16 / 255)
+    assert [row[0] for row in rows(run, "correct")][24:] == (net(moved).argmax(1) == data[1]).tolist()
+    assert {path.name for path in (tmp_path / "fitted").glob("*.png")} == {
+        f"{Path(found['path']).stem}.{fold}.png" for fold in (0, 1)
+    }
+
+
+def test_resumed_it_is_fitted_once_and_the_rows_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, data = classifier(), images(40)
+    whole = vallum.evaluate(net, data, SPEC, n=16, out=tmp_path / "whole", **QUICK)
+    searches, original = [], Universal.search
+
+    def counting(self: Universal, model: Any, pool: Any) -> Any:
+        searches.append(1)
+        if len(searches) == 1:
+            raise KeyboardInterrupt
+        return original(self, model, pool)
+
+    monkeypatch.setattr(Universal, "search", counting)
+    with pytest.raises(KeyboardInterrupt):
+        vallum.evaluate(net, data, SPEC, n=16, out=tmp_path / "killed", **QUICK)
+    assert not list((tmp_path / "killed").glob("fitted/*"))
+    assert Run(tmp_path / "killed").unfinished == 1 + 2 * 2
+    again = vallum.evaluate(net, data, SPEC, n=16, out=tmp_path / "killed", **QUICK)
+    next((tmp_path / "killed" / "cells").glob("*.parquet")).unlink()
+    again = vallum.evaluate(net, data, SPEC, n=16, out=tmp_path / "killed", **QUICK)
+    assert len(searches) == 2
+    assert rows(again) == rows(whole)
+    assert again.unfinished == 0
+
+
+@pytest.mark.slow
+def test_processes_share_what_one_of_them_found(tmp_path: Path) -> None:
+    sources = ["builtin:signs_resnet", "builtin:signs_resnet_robust"]
+    one, two = (
+        vallum.evaluate(sources, "builtin:signs?n=64", SPEC, n=32, out=tmp_path / str(w), workers=w, **QUICK)
+        for w in (1, 2)
+    )
+    assert rows(one) == rows(two)
+    for first, second in zip(one.perturbations, two.perturbations, strict=True):
+        assert torch.equal(Found.load(first["path"]).deltas, Found.load(second["path"]).deltas)
+
+
+class Rounded(Defence):
+    """Has no gradient; a stand-in has."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model((images * 16).round() / 16)
+
+    def attack_surfaces(self) -> list[Surface]:
+        return [Surface("straight through", self.model), Surface("direct", self)]
+
+
+def test_each_surface_has_its_own(tmp_path: Path) -> None:
+    def wrapped() -> Model:
+        return Wrapped(classifier(), classes=4)
+
+    run = vallum.evaluate(Rounded(wrapped()), images(40), SPEC, n=8, out=tmp_path, **QUICK)
+    assert [found["surface"] for found in run.perturbations] == ["straight through", "direct"]
+    through, direct = (Found.load(found["path"]).deltas for found in run.perturbations)
+    assert not torch.equal(through, direct)
+
+
+def test_a_perturbation_is_tried_on_another_model(tmp_path: Path) -> None:
+    data = images(40)
+    run = vallum.evaluate(classifier(), data, SPEC, n=8, out=tmp_path / "first", **QUICK)
+    spec = f"perturbation:{run.perturbations[0]['path']}"
+    other = vallum.evaluate(classifier(gain=2.0), data, spec, n=8, out=tmp_path / "other", **QUICK)
+    assert {row["threat"] for row in other.summary} >= {threat(spec).spec}
+    before = other.plan.threats[1].fingerprint
+    Found(torch.zeros(1, 3, 8, 8), "inf", 16 / 255).save(run.perturbations[0]["path"])
+    later = vallum.evaluate(classifier(gain=2.0), data, spec, n=8, out=tmp_path / "other", **QUICK)
+    assert later.plan.threats[1].fingerprint != before  # other content is another threat, not an old row
+
+
+def test_a_transfer_matrix_is_each_perturbation_on_each_model() -> None:
+    data, models = images(40), {"sure": classifier(), "less": classifier(gain=2.0)}
+    table = transfer_matrix(models, data, SPEC, n=12)
+    assert table.names == ["sure", "less"]
+    keys = choose(40, 12, 0)
+    for row, name in enumerate(table.names):
+        for column, model in enumerate(models.values()):
+            moved = table.found[name](model, data[0][keys], data[1][keys])
+            assert table.left[row][column].value == float((model(moved).argmax(1) == data[1][keys]).double().mean())
+    clean = [float((model(data[0][keys]).argmax(1) == data[1][keys]).double().mean()) for model in models.values()]
+    assert [cell.value for cell in table.left[-1]] == clean
+    with pytest.raises(UserError, match="fitted to no model"):
+        transfer_matrix(models, data, "pgd:eps=0.1")
+
+
+def test_plans_of_before_are_read(tmp_path: Path) -> None:
+    run = vallum.evaluate(classifier(), images(8), "gaussian:std=0.1", out=tmp_path, **QUICK)
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    for one in plan["threats"]:
+        del one["fitting"], one["fingerprint"]
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    assert Run(tmp_path).plan == run.plan
+    assert Run(tmp_path).perturbations == []
+
+
+class Threshold(nn.Module):
+    """Right as long as the first colour is not brought up by more than an image's own margin."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        lead = 0.5 - images[:, 0].mean((1, 2))
+        return torch.stack([lead, -lead], 1)
+
+
+def test_eps_star_of_a_model_whose_every_margin_is_known() -> None:
+    """Uniform margins up to 0.2: the error at eps is eps over 0.2, and reaches a half at 0.1."""
+    margins = torch.linspace(0.0005, 0.2, 400)
+    pictures = torch.full((400, 3, 4, 4), 0.5)
+    pictures[:, 0] -= margins.view(-1, 1, 1)
+    attack = "universal:steps=8,images=100,targets=0"
+    star = eps_star(Threshold(), (pictures, torch.zeros(400).long()), 0.5, threat=attack, n=200, precision=1 / 255)
+    assert star.low <= star.value <= star.high
+    assert star.low < 0.1 < star.high
+    assert abs(star.value - 0.1) < 0.015
+    assert star.errors == pytest.approx([min(1, eps / 0.2) for eps in star.eps], abs=0.09)
+    never = eps_star(Threshold(), (pictures * 0, torch.zeros(400).long()), 0.5, threat=attack, n=200)
+    assert never.value == never.low == never.high == float("inf")
+
+
+@given(st.lists(st.floats(0, 1), min_size=3, max_size=6), st.floats(0.05, 0.95))
+def test_crossing_is_where_the_highest_so_far_passes(errors: list[float], error: float) -> None:
+    radii = np.linspace(0, 0.2, len(errors)).tolist()
+    value = crossing(radii, np.array(errors), error)
+    if max(errors) < error:
+        assert value == float("inf")
+    else:
+        rising = np.maximum.accumulate(errors)
+        assert np.interp(value, radii, rising) == pytest.approx(error, abs=1e-6) or errors[0] >= error
+
+
+def test_the_interval_holds_what_it_says() -> None:
+    """Of 200 samples of margins the interval misses the true crossing about one time in twenty."""
+    draws, radii, missed = np.random.default_rng(0), [i / 50 for i in range(11)], 0
+    for _ in range(40):
+        margins = draws.uniform(0, 0.2, 150)
+        table = np.stack([(margins < eps).astype(float) for eps in radii])
+        _, low, high = crossing_interval(radii, table, 0.5, seed=1)
+        missed += not low <= 0.1 <= high
+    assert missed <= 6
+
+
+def test_eps_star_says_what_it_cannot_do() -> None:
+    for wrong, said in (({"error": 1.5}, "a share between"), ({"threat": "pgd:eps=0.1"}, "fitted to no model")):
+        with pytest.raises(UserError, match=said):
+            eps_star(classifier(), images(8), **wrong)

@@ -1,0 +1,120 @@
+"""Several runs as one: the same images come together and are compared in pairs, others stay apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import vallum
+from vallum.evaluation import Run
+from vallum.evaluation.statistics import mcnemar
+from vallum.evaluation.summary import WORST
+from vallum.report import write_report
+from vallum.report.headline import headlines, holm, sentences
+from vallum.report.study import Study, studies
+
+NOISE, WEAK, STRONG = "gaussian:std=0.2", "pgd:eps=2/255,steps=2", "pgd:eps=12/255,steps=2"
+
+
+def net(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).eval()
+
+
+def data(n: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
+    images = torch.rand(n, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    labels = net(0)(images).argmax(1)
+    labels[::4] = (labels[::4] + 1) % 3
+    return images, labels
+
+
+def evaluated(out: Path, models: dict[str, int], threats: list[str], n: int = 40) -> Run:
+    nets: dict[str, Any] = {name: net(seed) for name, seed in models.items()}
+    return vallum.evaluate(nets, data(n), threats, out=out, pictures=3, progress=False)
+
+
+def same(one: Study, other: Study) -> None:
+    assert one.names == other.names
+    assert one.rates == other.rates
+    assert one.comparisons == other.comparisons
+
+
+def test_runs_of_one_model_each_are_as_one_run_of_both(tmp_path: Path) -> None:
+    both = evaluated(tmp_path / "both", {"one": 0, "two": 1}, [NOISE, WEAK])
+    parts = [evaluated(tmp_path / name, {name: seed}, [NOISE, WEAK]) for name, seed in (("one", 0), ("two", 1))]
+    [merged], [whole] = studies(parts), studies([both])
+    same(merged, whole)
+    rows = {
+        m: np.array(
+            [
+                r[0]
+                for r in both.fetch(
+                    f"SELECT correct FROM rows WHERE model = '{m}' AND threat = '{NOISE}' ORDER BY key"
+                )[1]
+            ]
+        )
+        for m in ("one", "two")
+    }
+    pair = next(pair for pair in merged.comparisons if pair["threat"] == NOISE)
+    assert pair["p"] == mcnemar(rows["one"], rows["two"]).p
+    assert pair["gain"] == pytest.approx(rows["two"].mean() - rows["one"].mean())
+
+
+def test_attacks_of_several_runs_make_one_worst_case(tmp_path: Path) -> None:
+    whole = evaluated(tmp_path / "whole", {"one": 0}, [WEAK, STRONG])
+    parts = [evaluated(tmp_path / str(i), {"one": 0}, [threat]) for i, threat in enumerate((WEAK, STRONG))]
+    [merged] = studies(parts)
+    assert merged.names == ["one"]
+    same(merged, studies([whole])[0])
+
+
+def test_other_models_of_the_same_name_get_another(tmp_path: Path) -> None:
+    [study] = studies([evaluated(tmp_path / str(seed), {"net": seed}, [NOISE]) for seed in (0, 1)])
+    assert study.names == ["net", "net (1)"]
+    text = write_report([Run(tmp_path / "0"), Run(tmp_path / "1")], tmp_path / "page.html").read_text("utf-8")
+    assert "net (1)" in text
+    assert text.count("fingerprint <code>") == 2
+
+
+def test_worst_cases_over_other_attacks_are_not_compared(tmp_path: Path) -> None:
+    runs = [evaluated(tmp_path / "0", {"one": 0}, [WEAK]), evaluated(tmp_path / "1", {"two": 1}, [STRONG])]
+    [study] = studies(runs)
+    assert study.uneven
+    assert {pair["threat"] for pair in study.comparisons} == {"clean"}
+    assert ("one", WORST) in study.rates
+    assert "did not meet the same attacks" in write_report(runs, tmp_path / "page.html").read_text("utf-8")
+
+
+def test_other_images_stand_apart(tmp_path: Path) -> None:
+    runs = [evaluated(tmp_path / str(n), {"one": 0}, [NOISE], n) for n in (40, 20)]
+    assert [study.measured for study in studies(runs)] == [40, 20]
+    text = write_report(runs, tmp_path / "page.html").read_text("utf-8")
+    assert "their numbers are not comparable" in text
+    assert text.count("<article>") == 2
+    ids = [part.split('"')[0] for part in text.split(' id="')[1:]]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_headline_says_what_is_left_and_what_decides(tmp_path: Path) -> None:
+    [study] = studies([evaluated(tmp_path, {"one": 0, "two": 1}, [STRONG])])
+    first, second, compared = sentences(study)
+    at = study.rates["one", WORST]
+    assert f"{100 * at.value:.1f} % [{100 * at.low:.1f}, {100 * at.high:.1f}] are left under an attack" in first
+    assert second.startswith("two: ")
+    assert "under the worst attack" in compared
+    assert [one.attacks for one in headlines(study)] == [1, 1]
+
+
+def test_holms_correction() -> None:
+    """Against its definition: the k-th smallest of m times m - k + 1, never less than one before it, at most 1."""
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        values = generator.random(7) ** 3
+        order = np.argsort(values)
+        expected = np.minimum(np.maximum.accumulate(values[order] * (7 - np.arange(7))), 1)
+        assert np.allclose(np.array(holm(values.tolist()))[order], expected)
