@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import vallum.defences  # noqa: F401  its import registers sources of models with a defence
 from vallum.errors import UserError
 from vallum.models import MODEL_SOURCES, Model, Wrapped, load_model
 from vallum.models.request import guess_value
@@ -194,7 +195,8 @@ def test_a_device_or_task_that_is_not_there() -> None:
 
 
 def test_every_source_shows_what_it_takes() -> None:
-    assert set(MODEL_SOURCES) == {"builtin", "folder", "hf", "net", "onnx", "python", "smp", "timm", "torchvision"}
+    ours = {"builtin", "folder", "hf", "net", "onnx", "python", "smp", "timm", "torchvision"}
+    assert set(MODEL_SOURCES) == ours | {"noisy_modelling"}
     for name in MODEL_SOURCES:
         line = (MODEL_SOURCES[name].__doc__ or "").splitlines()[0]
         assert line.endswith(".")

@@ -65,9 +65,18 @@ def main() -> None:
 
 
 def _register() -> None:
-    from vallum.cli import audit, doctor, evaluate, listing, report, results, train
+    from vallum.cli import audit, certify, doctor, evaluate, listing, report, results, train, tune
 
-    for command in (evaluate.evaluate, audit.audit, train.train, train.harden, report.report, results.results):
+    for command in (
+        evaluate.evaluate,
+        audit.audit,
+        train.train,
+        train.harden,
+        tune.tune,
+        certify.certify,
+        report.report,
+        results.results,
+    ):
         app.command()(command)
     app.command("list")(listing.listing)
     app.command()(doctor.doctor)

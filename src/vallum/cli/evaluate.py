@@ -89,6 +89,13 @@ def evaluate(
     draws: Annotated[
         int, typer.Option(help="How often a defence that draws at random is asked.", rich_help_panel=RUN)
     ] = 10,
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure a defence at each setting of one of its knobs, as `sigma=0:0.5:0.05` or `draws=1,4,16`.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
     undefended: Annotated[
         bool,
         typer.Option(help="Measure beside each defence the bare model beneath it.", rich_help_panel=RUN),
@@ -126,6 +133,12 @@ def evaluate(
     vallum evaluate mine=nets.py:build --data npz:test.npz \
         --threat gaussian:snr=20 --threat pgd:eps=0.5,norm=2
     ```
+
+    A defence whose strength can be chosen, at each of several strengths:
+
+    ```
+    vallum evaluate runs/hardened -n 200 --sweep sigma=0:0.5:0.1
+    ```
     """
     import torch
 
@@ -144,29 +157,32 @@ def evaluate(
     given: dict[str, Any] = {"task": task, "classes": classes, "outputs": outputs, **normalisation}
     named = {name: vallum.load_model(source, **given) for name, source in sources.items()}
     images = vallum.load_data(data, task=task, size=size, on_error=on_error)
-    run = vallum.evaluate(
-        named,
-        images,
-        wanted,
-        out=out,
-        n=n,
-        batch_size=batch_size,
-        seed=seed,
-        workers=count,
-        threads=threads,
-        device=device,
-        ray=ray,
-        adaptive=adaptive,
-        draws=draws,
-        undefended=undefended,
-        pictures=pictures,
-        progress=not quiet,
-    )
+    how: dict[str, Any] = {
+        "out": out, "n": n, "batch_size": batch_size, "seed": seed, "workers": count, "threads": threads,
+        "device": device, "ray": ray, "adaptive": adaptive, "draws": draws, "undefended": undefended,
+        "pictures": pictures, "progress": not quiet,
+    }  # fmt: skip
+    measure = vallum.evaluate if sweep is None else _sweep(sweep)
+    run = measure(named, images, wanted, **how)
     page = write_report(run)
     if not quiet:
         print_run(run)
         rows = shlex.join(["vallum", "results", str(run.folder), "--sql", "SELECT * FROM rows LIMIT 5"])
         typer.echo(f"\nReport: {printable(str(page))}\nRows:   {printable(rows)}")
+
+
+def _sweep(text: str) -> Any:
+    from vallum.evaluation.sweep import read_sweep, sweep
+
+    knob, settings = read_sweep(text)
+
+    def measure(named: dict[str, Any], images: Any, wanted: Any, **how: Any) -> Any:
+        if len(named) != 1:
+            raise UserError(f"--sweep with {len(named)} models", "it takes one", "run it for each")
+        ((name, model),) = named.items()
+        return sweep(model, images, wanted, knob, settings, name=os.path.basename(name.rstrip("/")), **how)
+
+    return measure
 
 
 def _named(models: list[str]) -> dict[str, str]:

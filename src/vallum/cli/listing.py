@@ -46,6 +46,7 @@ def _entries(kind: str) -> list[tuple[str, str, str]]:
             for name in registry
         ]
     if kind == "models":
+        import vallum.defences  # noqa: F401  its import registers sources of models with a defence
         from vallum.models import MODEL_SOURCES, builtin_names
 
         shipped = [(f"builtin:{name}", "shipped with vallum", "") for name in builtin_names()]

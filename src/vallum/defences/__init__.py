@@ -6,6 +6,7 @@ from vallum.defences.adversarial_training import Adversarial
 from vallum.defences.base import Cost, Defence, Surface, surfaces_of
 from vallum.defences.chance import draws_for
 from vallum.defences.depth_multitask import DepthMultitask
+from vallum.defences.noisy_modelling import De3, NoisyModelling, NoisyModellingPretraining
 from vallum.defences.plain import Plain
 from vallum.defences.recipe import RECIPES, Context, Losses, Recipe, recipe
 from vallum.defences.shared_training import FastSharedTraining, SharedTraining
@@ -15,10 +16,13 @@ __all__ = [
     "Adversarial",
     "Context",
     "Cost",
+    "De3",
     "Defence",
     "DepthMultitask",
     "FastSharedTraining",
     "Losses",
+    "NoisyModelling",
+    "NoisyModellingPretraining",
     "Plain",
     "Recipe",
     "SharedTraining",

@@ -7,14 +7,15 @@ is attacked accordingly. What it declares to be otherwise saves that time; the a
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import ClassVar, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
 from vallum.defences.cost import Cost, cost_of
 from vallum.defences.stand_ins import Averaged, StraightThrough
 from vallum.defences.surface import Surface, black_box, carried_over
+from vallum.errors import UserError
 from vallum.models.model import Model
 
 
@@ -33,6 +34,8 @@ class Defence(Model):
     exact_gradient: bool = False  # whether autograd through `forward` gives the gradient of what it computes
     stateful: bool = True  # whether a call changes what later calls answer
     average_over: int = 8  # draws that an attacker takes the mean of, where there is randomness
+
+    knobs: ClassVar[Mapping[str, str]] = {}  # what may be changed at any time, by name, with a line of help
 
     purify: ClassVar[Callable[..., Tensor] | None] = None  # (self, images) -> images, where that is all it does
 
@@ -96,6 +99,18 @@ class Defence(Model):
         twin._modules = {**self._modules, "model": model}
         return twin
 
+    def tuned(self, **settings: Any) -> Self:
+        """The same stack, sharing all that it has learnt, with knobs turned: each by the outermost part that has it."""
+        mine = {name: value for name, value in settings.items() if name in self.knobs}
+        rest = {name: value for name, value in settings.items() if name not in self.knobs}
+        if rest and not isinstance(self.model, Defence):
+            known = ", ".join(knobs_of(self)) or "it has none"
+            raise UserError(f"{type(self).__name__} has no knob {next(iter(rest))!r}", f"its knobs: {known}")
+        twin = self.around(self.model.tuned(**rest) if rest and isinstance(self.model, Defence) else self.model)
+        for name, value in mine.items():
+            setattr(twin, name, value)
+        return twin
+
     def through(self, way: str) -> Model:
         """The stack where each defence that has this stand-in is replaced by it, and every other by its best one."""
         inner = self.model.through(way) if isinstance(self.model, Defence) else self.model
@@ -114,4 +129,11 @@ def surfaces_of(model: Model, thorough: bool = True) -> Sequence[Surface]:
     return [surface for surface in declared if thorough or not surface.thorough]
 
 
-__all__ = ["Averaged", "Cost", "Defence", "StraightThrough", "Surface", "surfaces_of"]
+def knobs_of(model: Model) -> dict[str, str]:
+    """What can be turned in a stack of defences at any time, by name, with a line of help."""
+    if not isinstance(model, Defence):
+        return {}
+    return {**knobs_of(model.model), **model.knobs}
+
+
+__all__ = ["Averaged", "Cost", "Defence", "StraightThrough", "Surface", "knobs_of", "surfaces_of"]

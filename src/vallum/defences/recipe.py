@@ -58,6 +58,18 @@ class Recipe:
     def spec(self) -> str:
         return RECIPES.spec(self)
 
+    def around(self, model: Model, images: Tensor) -> Model:
+        """What is trained and saved: the model itself, or a defence around it; some images tell their shape."""
+        return model
+
+    def before(self) -> Sequence[tuple[str, Recipe, dict[str, Any]]]:
+        """Trainings of the same model that come first: the sub-folder of each, its recipe, its own settings."""
+        return ()
+
+    def learns(self, model: Model) -> nn.Module:
+        """The part of the model that learns; the rest stays as it is."""
+        return model
+
     def companion(self, model: Model, images: Tensor) -> nn.Module:
         """What lives beside the model while it is trained, given a first batch of images to know their shape.
 

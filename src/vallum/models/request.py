@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,6 +81,8 @@ class Request:
 def make_model(text: str, request: Request) -> Model:
     """The model that a source's text names; the forms without a scheme are code, a folder or an ONNX file."""
     source = Source.parse(text)
+    if source.scheme and source.scheme not in MODEL_SOURCES:
+        importlib.import_module("vallum.defences")  # which registers sources of its own: of models with a defence
     if source.scheme not in MODEL_SOURCES:
         path = f"{source.scheme}:{source.rest}" if source.scheme else source.rest  # a path may hold a colon
         kind = "onnx" if path.endswith(".onnx") else "python" if source.scheme else "folder"

@@ -65,6 +65,13 @@ def train(
             f"{chosen.spec.partition(':')[0]} is for {', '.join(chosen.tasks)}", f"the data are to {images.task}"
         )
     folder = _writable(out)
+    if build and not network.build:
+        network.build, build = build, None  # what a recipe puts around it names it
+    network = _around(chosen, network, images, how.seed)
+    for name, first, its_own in chosen.before():
+        where: dict[str, Any] = {"out": folder / name, "validation": watched if share is None else share}
+        same: dict[str, Any] = {"device": device, "devices": devices, "fresh": fresh, "quiet": quiet}
+        train(network, images, first, **where, **same, **{**settings, **its_own})
     if fresh:
         (folder / FILE).unlink(missing_ok=True)
     indices, watch = held_out(images, share or 0.0, how.seed)
@@ -128,6 +135,14 @@ def _made(source: Any, data: Data, seed: int) -> Model:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return load_model(source, classes=data.classes)
+
+
+def _around(chosen: Recipe, network: Model, data: Data, seed: int) -> Model:
+    """What a recipe puts around the model starts as the seed says."""
+    first = data.batch(range(min(8, len(data))))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return chosen.around(network, first.images)
 
 
 def _work(fabric: Any, job: Job) -> tuple[float, dict[str, Any], dict[str, Tensor]]:

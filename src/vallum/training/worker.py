@@ -67,7 +67,7 @@ class Worker:
         self.trained = (self.model, self.companion)
         copy_from_first(fabric, self.trained)
         lay_out(self.model, torch.channels_last)  # convolutions are faster with it
-        self.optimizer = make_optimizer(self.trained, job.settings, fabric.device)
+        self.optimizer = make_optimizer((job.recipe.learns(self.model), self.companion), job.settings, fabric.device)
         self.average = Average(self.model, job.settings.average) if job.settings.average else None
         self.epoch, self.step_in_epoch = 0, 0
         self.sums: dict[str, float] = {}  # of the epoch so far, over all processes: each loss times its images

@@ -1,0 +1,68 @@
+"""`vallum certify`: what is proven of a model behind noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def certify(
+    model: Annotated[
+        str, typer.Argument(help="A model hardened with noisy_modelling: a folder, `builtin:NAME`.", metavar="MODEL")
+    ],
+    data: Annotated[str, typer.Option(help="As for `vallum evaluate`.")] = "builtin:signs",
+    out: Annotated[Path, typer.Option(help="Folder of the run; the same command goes on there.")] = Path(
+        "runs/certificate"
+    ),
+    sigma: Annotated[
+        str | None, typer.Option(help="Noise, one or several as `0.1,0.25`. Default: the defence's own.")
+    ] = None,
+    n: Annotated[int | None, typer.Option("--n", "-n", help="How many images, drawn by the seed.")] = 100,
+    draws: Annotated[int, typer.Option(help="Of noise per image; more of them prove larger radii.")] = 1000,
+    first: Annotated[int, typer.Option(help="Draws that choose the class, before those that prove it.")] = 100,
+    alpha: Annotated[float, typer.Option(help="How likely a certificate may be wrong.")] = 0.001,
+    size: Annotated[str | None, typer.Option(help="Resize and crop images to this, as `224`.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw of images and of all noise.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Draws per batch: memory is that of one batch.")] = 256,
+    device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:1`.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
+) -> None:
+    r"""Prove how far images may be moved without changing the answer (randomised smoothing).
+
+    The answer is the vote over all noise; the radius is in the norm 2. Where the draws do not say enough, it abstains.
+
+    ```
+    vallum certify runs/hardened -n 200 --draws 10000 --sigma 0.1,0.25 \
+        --out runs/certificate
+    ```
+    """
+    import vallum
+    from vallum.evaluation.certify import certify
+    from vallum.specs import read_value
+
+    levels = None if sigma is None else [read_value(one, float, "--sigma") for one in sigma.split(",")]
+    images = vallum.load_data(data, size=size)
+    found = certify(
+        model, images, out=out, sigma=levels, n=n, draws=draws, first=first, alpha=alpha, seed=seed,
+        batch_size=batch_size, device=device, progress=not quiet,
+    )  # fmt: skip
+    if quiet:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="certified accuracy in per cent, with 95 % intervals", title_justify="left")
+    table.add_column("radius (norm 2)")
+    for level in found.sigmas:
+        table.add_column(f"sigma={level:g}", justify="right")
+
+    def text(interval: object) -> str:
+        value, low, high = (100 * getattr(interval, part) for part in ("value", "low", "high"))
+        return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+    for radius in found.radii(9):
+        table.add_row(f"{radius:.3f}", *(text(found.accuracy(radius, level)) for level in found.sigmas))
+    table.add_row("abstained", *(text(found.abstained(level)) for level in found.sigmas))
+    Console().print(table)
