@@ -8,7 +8,6 @@ from vallum.evaluation.statistics import Interval
 from vallum.evaluation.summary import UNION
 from vallum.report.study import Study
 
-
 ALL, KNOWS, IGNORES = "all of them", "knows of the defence", "does not know"
 BESIDE = "knows more than any can: beside the worst case, no part of it"
 
