@@ -19,7 +19,7 @@ from vallum.threats import threat
 
 TEST = "builtin:signs?split=test&n=1000"
 SEARCH = "universal:steps=24,images=768,targets=1,data=builtin:signs?split=val&n=2000"
-LOOKED_AT = 500
+LOOKED_AT = 400
 
 
 def accuracy(model: torch.nn.Module, batch: object, spec: str) -> float:
@@ -47,7 +47,7 @@ def main() -> None:
             ("pgd 8/255", "pgd:eps=8/255,steps=10"),
         ):
             said[column] = asdict(rate(accuracy(model, batch, spec), LOOKED_AT))
-        star = eps_star(model, data, 0.5, threat=SEARCH, n=LOOKED_AT, precision=2 / 255)
+        star = eps_star(model, data, 0.5, threat=SEARCH, n=LOOKED_AT, precision=3 / 255)
         said["eps_star 50 %"] = asdict(star)
         said["processor seconds"] = round(time.process_time() - began, 1)
         with open(out, "a") as file:

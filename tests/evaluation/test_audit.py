@@ -18,6 +18,7 @@ import vallum
 from command_line import command
 from vallum.data.data import Data
 from vallum.defences import Defence, draws_for
+from vallum.evaluation import sections
 from vallum.evaluation.audit import CHECKS, Audit
 from vallum.evaluation.audit.binarisation import Planted, readout
 from vallum.evaluation.audit.bypass import Bypass, inner_network
@@ -377,6 +378,9 @@ def test_the_command_says_what_it_saw_and_leaves_with_a_code(
     assert [set(one) for one in written["checks"]] == [{"name", "done", "seen", "verdict", "remedy"}] * len(
         written["checks"]
     )
+    [section] = sections.read("seen")
+    assert isinstance(section, sections.Audit)
+    assert [one.name for one in section.checks] == [one["name"] for one in written["checks"]]
     assert all(one["name"].split()[0] in said.out for one in written["checks"])
     assert ("What to do" in said.out) == bool(code)
     assert command("audit", f"nets.py:{net}", "--data", "npz:test.npz", "--eps", "0").code == 2

@@ -23,6 +23,7 @@ from vallum.evaluation.evaluator import choose
 from vallum.evaluation.fitting import source
 from vallum.evaluation.radius import crossing, crossing_interval
 from vallum.evaluation.run import Run
+from vallum.images import Task
 from vallum.models import Wrapped
 from vallum.models.model import Model
 from vallum.threats import Found, Universal, threat
@@ -139,6 +140,30 @@ def test_each_surface_has_its_own(tmp_path: Path) -> None:
     assert [found["surface"] for found in run.perturbations] == ["straight through", "direct"]
     through, direct = (Found.load(found["path"]).deltas for found in run.perturbations)
     assert not torch.equal(through, direct)
+
+
+class Painter(nn.Module):
+    """A segmenter whose pixels each answer by their own colour."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images * 20
+
+
+def test_segmenters_and_patches_are_evaluated_alike(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(1)
+    pictures = torch.rand(24, 3, 6, 6, generator=generator) * 0.1 + 0.45
+    data = load_data((pictures, pictures.argmax(1)), classes=["red", "green", "blue"], task="segment")
+    painter = Wrapped(Painter().eval(), task=Task.SEGMENT, classes=data.classes)
+    specs = ["universal:eps=0.12,steps=8,batch_size=8,hide=green", "universal_patch:share=0.25,steps=2,images=8"]
+    run = vallum.evaluate(painter, data, specs, n=8, out=tmp_path, **QUICK)
+    left = {row["threat"]: row["value"] for row in run.summary if row["metric"] == "mIoU"}
+    assert left["clean"] == 1.0
+    assert max(left[threat(spec).spec] for spec in specs) < 0.9
+    hidden, patch = run.perturbations
+    assert hidden["folds"][0]["goal"] == "hide 1"
+    assert hidden["folds"][0]["answers"].get("green", 0) < 0.15
+    assert patch["folds"][0]["side"] == 3
+    assert sum(patch["folds"][0]["answers"].values()) == pytest.approx(1)
 
 
 def test_a_perturbation_is_tried_on_another_model(tmp_path: Path) -> None:

@@ -64,7 +64,10 @@ def audit(
         str, typer.Option(help="What it returns: `logits` or `probabilities`.", rich_help_panel=MODEL)
     ] = "logits",
     out: Annotated[
-        Path | None, typer.Option(help="Folder for audit.json, as that of a run.", rich_help_panel=RUN)
+        Path | None,
+        typer.Option(
+            help="Folder for audit.json; that of a run, and `vallum report` shows it there.", rich_help_panel=RUN
+        ),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Leave with 1 also where a check is doubtful.", rich_help_panel=RUN)

@@ -52,7 +52,7 @@ class PGD(Bounded):
 
         with frozen(model):
             best = Best(images, labels, self.targeted, rank=rank_of(self.loss))
-            images = images.detach()
+            images, labels = images.detach().clone(), labels.clone()  # what was given may be inference tensors
             radii = per_image(self.eps, images)
             sizes = radii * 2.5 / self.steps if self.step_size is None else torch.full_like(radii, self.step_size)
             for restart in range(self.restarts):

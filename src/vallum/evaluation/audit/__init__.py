@@ -12,7 +12,7 @@ from vallum.evaluation.audit import indicators  # noqa: F401
 from vallum.evaluation.audit import behaviour  # noqa: F401
 # isort: on
 
-from vallum.evaluation.audit.auditing import Audit, Finding, audit
+from vallum.evaluation.audit.auditing import Audit, audit
 from vallum.evaluation.audit.check import CHECKS, Check, Seen
 
-__all__ = ["CHECKS", "Audit", "Check", "Finding", "Seen", "audit"]
+__all__ = ["CHECKS", "Audit", "Check", "Seen", "audit"]

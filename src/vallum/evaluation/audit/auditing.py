@@ -17,6 +17,7 @@ from vallum.data import load_data
 from vallum.defences.base import Defence
 from vallum.disk import write_whole
 from vallum.errors import UserError
+from vallum.evaluation import sections
 from vallum.evaluation.audit.behaviour import asked_twice, differ
 from vallum.evaluation.audit.check import CHECKS, Check, Verdict, worst
 from vallum.evaluation.audit.progress import Counting, Progress
@@ -32,22 +33,11 @@ IMAGES = 64  # asked for where nobody says how many; a defence with many surface
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What one check did, what it saw, what that means, and what to do about it."""
-
-    name: str
-    done: str
-    seen: str
-    verdict: Verdict
-    remedy: str = ""
-
-
-@dataclass(frozen=True)
 class Audit:
     """Whether what attacks say of a model can be believed."""
 
     title: str
-    checks: tuple[Finding, ...]
+    checks: tuple[sections.Check, ...]
     images: int  # that were asked about
     right: int  # of them that the model answers right, and all the rest was done with
     forwards: int  # passes of the bare network, in images
@@ -65,11 +55,13 @@ class Audit:
         return [one.name for one in self.checks if one.verdict == verdict]
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write audit.json into a folder."""
+        """Write audit.json into a folder; where that is a run's, its report shows the audit too."""
         path = Path(folder) / "audit.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"kind": "audit", "verdict": self.verdict, **asdict(self)}, indent=1)
         write_whole(path, lambda beside: beside.write_text(text + "\n", "utf-8"))
+        asked = f"{self.right} of {self.images} images, those that the model answers right."
+        sections.write(folder, sections.Audit(self.title, self.checks, asked))
         return path
 
 
@@ -153,10 +145,10 @@ def audit(
     return report
 
 
-def _look(one: Check, subject: Subject, bar: Progress) -> Finding | None:
+def _look(one: Check, subject: Subject, bar: Progress) -> sections.Check | None:
     bar.begins(one)
     seen = one.look(subject)
     bar.done(one)
     if seen is None:
         return None
-    return Finding(one.name, seen.done, seen.seen, seen.verdict, "" if seen.verdict == "passed" else seen.remedy)
+    return sections.Check(one.name, seen.done, seen.seen, seen.verdict, "" if seen.verdict == "passed" else seen.remedy)
