@@ -17,7 +17,7 @@ from vallum.images import Batch
 CORRUPTIONS = ("fog", "snow", "frost", "contrast", "pixelate", "motion_blur", "zoom_blur", "brightness")
 SPECS = (
     *((f"gaussian:std={s}", "noise") for s in (0.05, 0.1, 0.2, 0.3)),
-    *((f"{name}:severity={s}", "corruption") for name in CORRUPTIONS for s in (1, 3)),
+    *((f"{name}:{s}", "corruption") for name in CORRUPTIONS for s in (1, 3)),
     *((f"pgd:eps={e}/255", "attack") for e in (1, 2, 4, 8)),
 )  # with clean 25: for two models 50 cells of a grid
 

@@ -14,6 +14,7 @@ from vallum.specs import read_value, split_arguments
 
 STRENGTHS = ("eps", "severity", "snr", "std", "amount", "width")  # preferred where several parameters vary
 NOT_STRENGTHS = ("seed", "norm")
+NAMELESS = "severity"  # what a number without a name is, as in fog:3
 NAMES = {"snr": "signal to noise in dB", "eps": "eps", "severity": "severity"}
 
 
@@ -136,13 +137,14 @@ def numbers(spec: str) -> list[tuple[str, str, str]]:
     except UserError:
         return []
     found = []
-    for parameter, text in pairs:
-        if parameter is None or parameter in NOT_STRENGTHS or "+" in text:
+    for named, text in pairs:
+        parameter = named or NAMELESS
+        if parameter in NOT_STRENGTHS or "+" in text:
             continue
         try:
             read_value(text, float, parameter)
         except UserError:
             continue
-        others = ",".join(f"{other}={value}" for other, value in pairs if other != parameter)
+        others = ",".join(f"{other}={value}" for other, value in pairs if other != named)
         found.append((parameter, text, f"{name}:{others}" if others else name))
     return found

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from vallum.evaluation.statistics import Interval
-from vallum.evaluation.summary import UNION, WORST, Outcome, worst
+from vallum.evaluation.summary import WORST, Outcome, worst
 from vallum.report.study import Study
-from vallum.report.surfaces import surfaces
+from vallum.report.surfaces import IGNORES, KNOWS, surfaces
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def masked(study: Study) -> list[str]:
     for name in study.names:
         gaps = []
         for one in surfaces(study):
-            knowing = [at for surface, knows, at in one.surfaces if knows and surface != UNION]
-            unaware = [at for _, knows, at in one.surfaces if not knows]
+            knowing = [at for _, who, at in one.surfaces if who == KNOWS]
+            unaware = [at for _, who, at in one.surfaces if who == IGNORES]
             if one.model == name and knowing and unaware:
                 best, other = (min(those, key=lambda at: at.value) for those in (knowing, unaware))
                 if best.low > other.high:  # and not by chance

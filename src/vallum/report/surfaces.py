@@ -8,6 +8,9 @@ from vallum.evaluation.statistics import Interval
 from vallum.evaluation.summary import UNION
 from vallum.report.study import Study
 
+ALL, KNOWS, IGNORES = "all of them", "knows of the defence", "does not know"
+BESIDE = "knows more than any can: beside the worst case, no part of it"
+
 
 @dataclass(frozen=True)
 class Through:
@@ -15,16 +18,17 @@ class Through:
 
     model: str
     threat: str
-    surfaces: tuple[tuple[str, bool, Interval], ...]  # name, whether its attacker knows of the defence, rate
+    surfaces: tuple[tuple[str, str, Interval], ...]  # name, who attacks there, rate
 
 
 def surfaces(study: Study) -> list[Through]:
     """A breakdown of each union."""
     found = []
     for model in study.models:
+        who = {UNION: ALL, **dict.fromkeys(model.ignorant, IGNORES), **dict.fromkeys(model.diagnostic, BESIDE)}
         for spec in study.kinds:
             mine = [one for one in study.outcomes if (one.model, one.threat) == (model.name, spec)]
             if any(one.surface == UNION for one in mine):
-                shown = [(one.surface, one.surface not in model.ignorant, study.rate(one)) for one in mine]
+                shown = [(one.surface, who.get(one.surface, KNOWS), study.rate(one)) for one in mine]
                 found.append(Through(model.name, spec, tuple(shown)))
     return found
