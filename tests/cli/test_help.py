@@ -33,7 +33,8 @@ def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_help_of_all_shows_every_command_and_how_to_begin() -> None:
     said = command("--help")
     assert said.code == 0
-    assert set(COMMANDS) == {"evaluate", "train", "harden", "report", "results", "list", "doctor", "audit"}
+    expected = ("evaluate", "train", "harden", "tune", "certify", "audit", "report", "results", "list", "doctor")
+    assert set(COMMANDS) == set(expected)
     assert all(f" {name} " in said.out for name in COMMANDS)
     assert "vallum evaluate builtin:signs_resnet -n 500 --out runs/first" in said.out
     assert command("-h").out == said.out
