@@ -60,9 +60,12 @@ def readout(points: Tensor, sureness: float) -> tuple[Tensor, Tensor]:
     spread = x.transpose(1, 2) @ x / x.shape[1]  # (N, K, K)
     ridge = 1e-3 * spread.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12).view(-1, 1, 1) * torch.eye(x.shape[2]).to(x)
     whitened = torch.linalg.solve(spread + ridge, x.transpose(1, 2)).transpose(1, 2)  # (N, P, K)
-    outlying = (whitened * x).sum(2)  # (N, P)
-    outlying[:, 0] = -1
-    planted = outlying.argmax(1)
+    along = x @ whitened.transpose(1, 2)  # (N, P, P): how far each point lies in the direction of each
+    outlying = along.diagonal(dim1=1, dim2=2)  # (N, P)
+    next_best = along.masked_fill(torch.eye(along.shape[1], dtype=torch.bool, device=x.device), -torch.inf).amax(1)
+    alone = outlying > next_best  # no other point lies as far in its own direction
+    alone[:, 0] = False
+    planted = outlying.where(alone, -torch.inf).argmax(1)
     rows = torch.arange(len(x), device=x.device)
     weights = whitened[rows, planted]  # (N, K)
     scores = (x * weights[:, None]).sum(2)  # (N, P)
