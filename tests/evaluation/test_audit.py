@@ -309,10 +309,11 @@ def test_the_way_past_a_cheat_is_the_network_within_at_the_pictures_that_it_sees
 def test_one_point_and_no_other_is_planted(seed: int, classes: int) -> None:
     points = torch.randn(30, 4, classes, generator=torch.Generator().manual_seed(seed)) * 7 + 100
     points = points - points.mean(2, keepdim=True)
-    weights, threshold = readout(points, sureness=10.0)
+    weights, threshold, which = readout(points, sureness=10.0)
     scores = (points * weights).sum(2) - threshold  # (P, N)
     assert (scores > 0).sum(0).tolist() == [1] * 4
-    assert bool((scores[0] < 0).all())
+    assert scores.argmax(0).tolist() == which.tolist()
+    assert 0 not in which.tolist()
     assert torch.allclose(scores.mean(0), torch.full((4,), -10.0), rtol=1e-2)
 
     class Given(Model):

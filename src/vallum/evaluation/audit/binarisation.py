@@ -48,8 +48,8 @@ def features(logits: Tensor) -> Tensor:
     return flat - flat.mean(1, keepdim=True)
 
 
-def readout(points: Tensor, sureness: float) -> tuple[Tensor, Tensor]:
-    """Weights (N, K) and thresholds (N,) that tell the most outlying of some points (P, N, K) from all the others.
+def readout(points: Tensor, sureness: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights (N, K), thresholds (N,) that tell the most outlying of points (P, N, K) from all others, and which it is.
 
     The first point is the image itself, and never the planted one. The score at the centre of the points is minus
     `sureness`, so that the new model is as sure of its answer as the one it was made from.
@@ -75,11 +75,11 @@ def readout(points: Tensor, sureness: float) -> tuple[Tensor, Tensor]:
     factor = sureness / boundary.clamp_min(1e-12)
     weights = weights * factor[:, None] / scale.view(-1, 1)
     middle = (points.double().mean(0) * weights).sum(1)
-    return weights.float(), (boundary * factor + middle).float()
+    return weights.float(), (boundary * factor + middle).float(), planted
 
 
 @check("planted image", 4.0)
-def planted(subject: Subject) -> Seen:
+def planted(subject: Subject) -> Seen | None:
     few = subject.part(MOST)
     model = few.clone()
 
@@ -90,7 +90,7 @@ def planted(subject: Subject) -> Seen:
 
     points = torch.stack([features(logits(one)) for one in (few.images, *(inside(few, i) for i in range(POINTS)))])
     sureness = float(features(few.answer(model, few.images)).amax(1).median())
-    weights, threshold = readout(points, sureness)
+    weights, threshold, which = readout(points, sureness)
     labels = torch.zeros(len(few), dtype=torch.int64, device=few.images.device)
     threat = carried_over(few.threat())
     assert threat is not None
@@ -100,20 +100,27 @@ def planted(subject: Subject) -> Seen:
         judge = Planted(model, weights, threshold)
         return (features(logits(images, seed=77)) * judge.weights).sum(1) > judge.threshold
 
+    target = few.images.clone()
+    for i in range(POINTS):
+        target[which == i + 1] = inside(few, i)[which == i + 1]
+    there = finds(target)  # of a model that draws at random, what is there in one draw may be gone in the next
+    if int(there.sum()) < len(few) / 2:
+        return None
     found = torch.zeros(len(few), dtype=torch.bool, device=few.images.device)
     for surface in few.white:
         here = replace(surface, through=Planted(surface.through, weights, threshold))
         with few.chance(threat.seed):
             found |= finds(attack(here.here(threat) or threat, fresh(here, few.model), batch, few.seed)[0])
     tries = torch.stack([finds(inside(few, POINTS + i)) for i in range(few.steps + 1)]).any(0)
-    missed = int((~found).sum())
-    easy = float(tries.double().mean())
-    verdict = by_share(missed, len(few))
-    said = f"the attack finds {int(found.sum())} of {len(few)}, {few.steps + 1} random points {int(tries.sum())}"
+    count = int(there.sum())
+    easy = float(tries[there].double().mean())
+    verdict = by_share(int((there & ~found).sum()), count)
+    hits, chance = int((found & there).sum()), int((tries & there).sum())
+    said = f"the attack finds {hits} of {count}, {few.steps + 1} random points {chance}"
     if easy > EASY:
         verdict, said = ("doubtful" if verdict == "passed" else verdict), f"{said}: too easy to tell"
     return Seen(
-        f"for {len(few)} images, a readout that has one of {POINTS} random points in the ball in a class of its own",
+        f"for {count} images, a readout that has one of {POINTS} random points in the ball in a class of its own",
         said, verdict,
         "the attack cannot find what is certainly there: what it says of the model is worth nothing; see the gradient "
         "checks" if easy <= EASY else "take more images, or a larger eps",
