@@ -7,7 +7,20 @@ from typing import Annotated, Literal
 
 import typer
 
-MODEL, IMAGES, RUN = "The model", "Images and attack", "The run"  # panels of the help
+from vallum.cli.options import (
+    IMAGES,
+    RUN,
+    Classes,
+    Device,
+    Mean,
+    Outputs,
+    Quiet,
+    Seed,
+    Size,
+    Std,
+    TaskName,
+    numbers,
+)
 
 
 def audit(
@@ -44,25 +57,12 @@ def audit(
         str | None,
         typer.Option(help="Another model for these classes, to carry attacks over from.", rich_help_panel=IMAGES),
     ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(help="Resize and crop images to this, as `224` or `64x192`.", rich_help_panel=IMAGES),
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(help="`classify` or `segment`, where the sources do not tell.", rich_help_panel=MODEL),
-    ] = None,
-    classes: Annotated[
-        int | None, typer.Option(help="How many classes it has, where it does not tell.", rich_help_panel=MODEL)
-    ] = None,
-    mean: Annotated[
-        str | None,
-        typer.Option(help="Normalisation of images in [0, 1], as `0.485,0.456,0.406`.", rich_help_panel=MODEL),
-    ] = None,
-    std: Annotated[str | None, typer.Option(help="As --mean.", rich_help_panel=MODEL)] = None,
-    outputs: Annotated[
-        str, typer.Option(help="What it returns: `logits` or `probabilities`.", rich_help_panel=MODEL)
-    ] = "logits",
+    size: Size = None,
+    task: TaskName = None,
+    classes: Classes = None,
+    mean: Mean = None,
+    std: Std = None,
+    outputs: Outputs = "logits",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -72,10 +72,10 @@ def audit(
     strict: Annotated[
         bool, typer.Option("--strict", help="Leave with 1 also where a check is doubtful.", rich_help_panel=RUN)
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the draw of images and of all randomness.", rich_help_panel=RUN)] = 0,
+    seed: Seed = 0,
     threads: Annotated[int, typer.Option(help="Threads; 0: as many as torch takes.", rich_help_panel=RUN)] = 0,
-    device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:1`.", rich_help_panel=RUN)] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.", rich_help_panel=RUN)] = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
 ) -> None:
     r"""Doubt what an attack says of a model.
 
@@ -94,7 +94,6 @@ def audit(
     import torch
 
     import vallum
-    from vallum.cli.evaluate import numbers
     from vallum.cli.table import print_audit
     from vallum.errors import UserError, printable
     from vallum.specs import read_value

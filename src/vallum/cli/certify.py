@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from vallum.cli.options import Device, Quiet, Size
+
 
 def certify(
     model: Annotated[
@@ -23,11 +25,11 @@ def certify(
     draws: Annotated[int, typer.Option(help="Of noise per image; more of them prove larger radii.")] = 1000,
     first: Annotated[int, typer.Option(help="Draws that choose the class, before those that prove it.")] = 100,
     alpha: Annotated[float, typer.Option(help="How likely a certificate may be wrong.")] = 0.001,
-    size: Annotated[str | None, typer.Option(help="Resize and crop images to this, as `224`.")] = None,
+    size: Size = None,
     seed: Annotated[int, typer.Option(help="Of the draw of images and of all noise.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Draws per batch: memory is that of one batch.")] = 256,
-    device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:1`.")] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
 ) -> None:
     r"""Prove how far images may be moved without changing the answer (randomised smoothing).
 

@@ -9,12 +9,23 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from vallum.cli.options import (
+    IMAGES,
+    RUN,
+    Classes,
+    Device,
+    Mean,
+    Outputs,
+    Quiet,
+    Seed,
+    Size,
+    Std,
+    TaskName,
+    numbers,
+)
 from vallum.errors import UserError, printable
 
 THREATS = ("gaussian:std=0.1", "salt_pepper:amount=0.02", "pgd:eps=4/255,steps=20")
-
-
-MODEL, IMAGES, RUN = "The model", "Images and threats", "The run"  # panels of the help
 
 
 def evaluate(
@@ -45,28 +56,15 @@ def evaluate(
         int | None,
         typer.Option("--n", "-n", help="How many images, drawn by the seed. Default: all.", rich_help_panel=IMAGES),
     ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(help="Resize and crop images to this, as `224` or `64x192`.", rich_help_panel=IMAGES),
-    ] = None,
+    size: Size = None,
     on_error: Annotated[
         str, typer.Option(help="What to do with a broken image: `stop` or `skip`.", rich_help_panel=IMAGES)
     ] = "stop",
-    task: Annotated[
-        str | None,
-        typer.Option(help="`classify` or `segment`, where the sources do not tell.", rich_help_panel=MODEL),
-    ] = None,
-    classes: Annotated[
-        int | None, typer.Option(help="How many classes it has, where it does not tell.", rich_help_panel=MODEL)
-    ] = None,
-    mean: Annotated[
-        str | None,
-        typer.Option(help="Normalisation of images in [0, 1], as `0.485,0.456,0.406`.", rich_help_panel=MODEL),
-    ] = None,
-    std: Annotated[str | None, typer.Option(help="As --mean.", rich_help_panel=MODEL)] = None,
-    outputs: Annotated[
-        str, typer.Option(help="What it returns: `logits` or `probabilities`.", rich_help_panel=MODEL)
-    ] = "logits",
+    task: TaskName = None,
+    classes: Classes = None,
+    mean: Mean = None,
+    std: Std = None,
+    outputs: Outputs = "logits",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -74,14 +72,14 @@ def evaluate(
             rich_help_panel=RUN,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the draw of images and of all randomness.", rich_help_panel=RUN)] = 0,
+    seed: Seed = 0,
     batch_size: Annotated[int, typer.Option(help="Images per batch.", rich_help_panel=RUN)] = 64,
     workers: Annotated[
         int,
         typer.Option(help="Processes; 0: as many as there are cores, or one on a GPU.", rich_help_panel=RUN),
     ] = 0,
     threads: Annotated[int, typer.Option(help="Threads per process.", rich_help_panel=RUN)] = 1,
-    device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:1`.", rich_help_panel=RUN)] = "auto",
+    device: Device = "auto",
     adaptive: Annotated[
         Literal["default", "full"],
         typer.Option(help="Surfaces on which a defence is attacked: `full` adds the dear ones.", rich_help_panel=RUN),
@@ -107,7 +105,7 @@ def evaluate(
     pictures: Annotated[
         int, typer.Option(help="Of how many images to keep pictures for the report.", rich_help_panel=RUN)
     ] = 24,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.", rich_help_panel=RUN)] = False,
+    quiet: Quiet = False,
 ) -> None:
     r"""Measure what is left of a model's accuracy under noise and attack.
 
@@ -198,9 +196,3 @@ def _named(models: list[str]) -> dict[str, str]:
             raise UserError(f"two models are called {name}", remedy="name them: first=SOURCE second=SOURCE")
         named[name] = source
     return named
-
-
-def numbers(text: str | None, option: str) -> list[float] | None:
-    from vallum.specs import read_value
-
-    return None if text is None else [read_value(part, float, option) for part in text.split(",")]
