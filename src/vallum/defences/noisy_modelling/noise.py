@@ -79,8 +79,8 @@ class LogNormal(NoiseLaw):
 LAWS: dict[str, type[NoiseLaw]] = {"fixed": Fixed, "uniform": Uniform, "gamma": Gamma, "lognormal": LogNormal}
 PRESETS = {  # those of "Beyond Pretrained Features: Noisy Image Modeling Provides Adversarial Defense" (2023)
     "paper": Gamma(25, 3 / 255),
-    "paper_uniform": Uniform(0, 150 / 255),
-    "paper_finetuning": Uniform(0, 30 / 255),
+    "paper_uniform": Uniform(0.0, 150 / 255),
+    "paper_finetuning": Uniform(0.0, 30 / 255),
 }
 
 
