@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import vallum
-from vallum.defences.base import Defence
+from vallum.defences import Defence, draws_for
 from vallum.evaluation import Run
 from vallum.evaluation.summary import UNION, WORST
 from vallum.images import Task
@@ -123,6 +123,29 @@ def test_bars_are_as_long_as_the_rates(run: Run, page: Page) -> None:
         percent(summary[name, threat]["value"]) for threat in ("clean", *THREATS, WORST) for name in ("bare", "rounded")
     ]
     assert bars[: len(expected)] == expected
+
+
+class Noise(Defence):
+    """Answers otherwise from draw to draw."""
+
+    stateful, exact_gradient = False, True
+
+    def purify(self, images: Tensor) -> Tensor:
+        return images + 0.3 * draws_for(images, "noise").normal(*images.shape[1:], purpose="pixels")
+
+
+def test_draws_and_what_a_prediction_costs_are_shown(tmp_path: Path) -> None:
+    net = classifiers()["bare"]
+    images = torch.rand(20, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    found = vallum.evaluate({"noisy": Noise(net)}, (images, net(images).argmax(1)), THREATS[1], out=tmp_path, draws=3)
+    page = Page(write_report(found))
+    shown = {(row[1], row[2]): row[3] for row in page.rows("Answers that differ from draw to draw")[1:]}
+    for one in found.summary:
+        if one["model"] == "noisy" and one["surface"] == UNION:
+            at = f"{percent(one['value'])} [{percent(one['low'])}, {percent(one['high'])}]"
+            assert shown[one["threat"], one["metric"]] == at
+    assert len(shown) == 9  # clean, the attack and the worst: mean, majority, worst draw
+    assert "noisy: a prediction takes 1 passes of the bare model" in " ".join(page.text.split())
 
 
 def test_costs_are_those_of_the_summary(run: Run, page: Page) -> None:

@@ -35,6 +35,10 @@ def print_run(run: Run, console: Console | None = None) -> None:
     for one, union in ignorant(run.plan.models, run.plan.kinds, run.outcomes):
         said = f"{one.model} under {one.threat}: {_rate(union)}; from an attacker who ignores the defence {_rate(one)}"
         console.print(_text(said, "dim"))
+    for one in shown:
+        if one.worst is not None and one.threat == (WORST if any(o.threat == WORST for o in shown) else one.threat):
+            parts = ", ".join(f"{name} {100 * at.value:.1f}" for name, at in one.metrics().items())
+            console.print(_text(f"{one.model} draws at random; {one.threat}: {parts}", "dim"))
     for pair in run.comparisons:
         if pair["threat"] == (WORST if any(o.threat == WORST for o in shown) else shown[-1].threat):
             said = f"{pair['first']} against {pair['second']}, {pair['threat']}: p = {pair['p']:.2g} ({pair['test']})"

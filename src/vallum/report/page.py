@@ -111,6 +111,8 @@ def _shown(study: Study, megabytes: float) -> dict[str, Any]:
         "gains": [dots for dots in gains(study)[:3] if len(dots.rows) <= 30],
         "extras": [_extra(section) for section in study.sections],
         "costs": tables.costs(study),
+        "at_test_time": tables.at_test_time(study),
+        "draws": tables.draws(study),
         "unfinished": sum(run.unfinished for run in study.runs),
         "left_out": {name: why for run in study.runs for name, why in run.left_out.items()},
     }
@@ -122,6 +124,7 @@ def _contents(shown: dict[str, Any]) -> list[tuple[str, str]]:
     wanted = [
         ("table", "numbers", True),
         ("surfaces", "surfaces", shown["surfaces"]),
+        ("draws", "draws", shown["draws"]),
         ("curves", "strengths", shown["curves"]),
         ("energy", "energy", shown["energies"]),
         ("corruptions", "corruptions", shown["heatmaps"]),

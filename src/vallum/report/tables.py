@@ -55,6 +55,24 @@ def costs(study: Study) -> list[dict[str, Any]]:
     ]
 
 
+def at_test_time(study: Study) -> list[dict[str, Any]]:
+    """What a prediction of each defence takes, in passes of its bare model and in the time of one."""
+    return [
+        {"model": called.get(name, name), **cost}
+        for run, called in zip(study.runs, study.called, strict=True)
+        for name, cost in run.environment.get("costs", {}).items()
+    ]
+
+
+def draws(study: Study) -> list[dict[str, Any]]:
+    """Of models that draw at random the mean over draws, what most of them say, and the worst, under each threat."""
+    return [
+        {"model": one.model, "threat": one.threat, "kinds": dict(one.metrics())}
+        for one in study.shown
+        if one.worst is not None
+    ]
+
+
 def compared(study: Study) -> list[dict[str, Any]]:
     """Every pair on every threat, with p-values corrected for their number."""
     pairs = study.comparisons
