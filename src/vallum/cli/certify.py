@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vallum.cli.options import Device, Quiet, Size
+from vallum.cli.options import Device, Quiet, Size, numbers
 
 
 def certify(
@@ -42,9 +42,8 @@ def certify(
     """
     import vallum
     from vallum.evaluation.certify import certify
-    from vallum.specs import read_value
 
-    levels = None if sigma is None else [read_value(one, float, "--sigma") for one in sigma.split(",")]
+    levels = numbers(sigma, "--sigma")
     images = vallum.load_data(data, size=size)
     found = certify(
         model, images, out=out, sigma=levels, n=n, draws=draws, first=first, alpha=alpha, seed=seed,
@@ -55,16 +54,14 @@ def certify(
     from rich.console import Console
     from rich.table import Table
 
+    from vallum.cli.table import in_per_cent
+
     table = Table(title="certified accuracy in per cent, with 95 % intervals", title_justify="left")
     table.add_column("radius (norm 2)")
     for level in found.sigmas:
         table.add_column(f"sigma={level:g}", justify="right")
 
-    def text(interval: object) -> str:
-        value, low, high = (100 * getattr(interval, part) for part in ("value", "low", "high"))
-        return f"{value:.1f} [{low:.1f}, {high:.1f}]"
-
     for radius in found.radii(9):
-        table.add_row(f"{radius:.3f}", *(text(found.accuracy(radius, level)) for level in found.sigmas))
-    table.add_row("abstained", *(text(found.abstained(level)) for level in found.sigmas))
+        table.add_row(f"{radius:.3f}", *(in_per_cent(found.accuracy(radius, level)) for level in found.sigmas))
+    table.add_row("abstained", *(in_per_cent(found.abstained(level)) for level in found.sigmas))
     Console().print(table)

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from vallum.errors import printable
 from vallum.evaluation.run import Run
+from vallum.evaluation.statistics import Interval
 from vallum.evaluation.summary import WORST, Outcome, headlines, ignorant
 
 
@@ -30,17 +31,18 @@ def print_run(run: Run, console: Console | None = None) -> None:
     console.print(table)
     metric = "accuracy" if run.plan.task == "classify" else "mIoU"
     console.print(_text(f"{metric} in per cent, with 95 % intervals", "dim"))
-    if any(one.threat == WORST for one in shown):
+    attacked = any(one.threat == WORST for one in shown)
+    if attacked:
         console.print(_text(f"{WORST}: per image, over all attacks and none", "dim"))
     for one, union in ignorant(run.plan.models, run.plan.kinds, run.outcomes):
         said = f"{one.model} under {one.threat}: {_rate(union)}; from an attacker who ignores the defence {_rate(one)}"
         console.print(_text(said, "dim"))
     for one in shown:
-        if one.worst is not None and one.threat == (WORST if any(o.threat == WORST for o in shown) else one.threat):
+        if one.worst is not None and (one.threat == WORST or not attacked):
             parts = ", ".join(f"{name} {100 * at.value:.1f}" for name, at in one.metrics().items())
             console.print(_text(f"{one.model} draws at random; {one.threat}: {parts}", "dim"))
     for pair in run.comparisons:
-        if pair["threat"] == (WORST if any(o.threat == WORST for o in shown) else shown[-1].threat):
+        if pair["threat"] == (WORST if attacked else shown[-1].threat):
             said = f"{pair['first']} against {pair['second']}, {pair['threat']}: p = {pair['p']:.2g} ({pair['test']})"
             console.print(_text(said, "dim"))
     for note in run.environment.get("notes", []):
@@ -85,5 +87,9 @@ def _text(said: str, style: str = "") -> Text:
 
 
 def _rate(one: Outcome, gap: str = "  ") -> str:
-    interval = next(iter(one.metrics().values()))
+    return in_per_cent(next(iter(one.metrics().values())), gap)
+
+
+def in_per_cent(interval: Interval, gap: str = " ") -> str:
+    """A rate with its interval."""
     return f"{100 * interval.value:.1f}{gap}[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vallum.cli.options import numbers
 from vallum.errors import UserError, printable
 from vallum.specs import Parameter, parameters, read_value
 from vallum.training.settings import Settings
@@ -139,18 +140,15 @@ def _train(
         name: value if isinstance(value, bool) else read_value(value, known[name], f"--{name.replace('_', '-')}")
         for name, value in settings.items()
     }
-    numbers: dict[str, Any] = {
-        name: [read_value(part, float, f"--{name}") for part in text.split(",")]
-        for name, text in (("mean", mean), ("std", std))
-        if text is not None
-    }
+    given = {"mean": numbers(mean, "--mean"), "std": numbers(std, "--std")}
+    normalisation: dict[str, Any] = {name: values for name, values in given.items() if values is not None}
     images = vallum.load_data(data, task=task, size=size)
     try:
         watched: Any = read_value(validation, float, "--validation")
     except UserError:
         watched = vallum.load_data(validation, task=task, size=size)
     torch.manual_seed(read["seed"])  # a network that starts at random starts the same in each run
-    network = vallum.load_model(model, classes=images.classes, task=images.task, **numbers)
+    network = vallum.load_model(model, classes=images.classes, task=images.task, **normalisation)
     how: dict[str, Any] = {"device": device, "devices": devices, "fresh": fresh, "quiet": quiet}
     network = train(network, images, recipe, out=out, validation=watched, **how, **read)
     if isinstance(watched, float):

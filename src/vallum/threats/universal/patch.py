@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ from vallum.images import Draws
 from vallum.specs import parameter
 from vallum.threats.base import THREATS
 from vallum.threats.norms import norm_named
+from vallum.threats.placement import side_for
 from vallum.threats.search import frozen
 from vallum.threats.universal.ascent import Ball, Counter, Seen
 from vallum.threats.universal.base import Fitted
@@ -66,9 +66,7 @@ class UniversalPatch(Fitted):
         draws, spent = Draws(self.seed, [0], "universal patch"), Counter()
         seen = Seen(model, spent, Paste(self.place, self.seed))
         first = pool.batch(pool.fit[:1])
-        side = int(math.sqrt(self.share * first.images.shape[-2] * first.images.shape[-1]) + 1e-9)
-        if side < 1:
-            raise UserError(f"share={self.share:g} of such an image is less than a pixel", remedy="give a larger share")
+        side = side_for(self.share, first.images)
         like = first.images.new_zeros(1, first.images.shape[1], side, side)
         ball = Ball(norm_named("inf"), 0.5)  # about middle grey: all that a patch can show
         with frozen(model):
