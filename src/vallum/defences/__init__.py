@@ -5,7 +5,7 @@ from __future__ import annotations
 from vallum.defences.adversarial_training import Adversarial
 from vallum.defences.base import Cost, Defence, Surface, surfaces_of
 from vallum.defences.chance import draws_for
-from vallum.defences.depth_multitask import DepthMultitask
+from vallum.defences.depth_multitask import Depth, DepthMultitask, load_depth
 from vallum.defences.noisy_modelling import De3, NoisyModelling, NoisyModellingPretraining
 from vallum.defences.plain import Plain
 from vallum.defences.recipe import RECIPES, Context, Losses, Recipe, recipe
@@ -18,6 +18,7 @@ __all__ = [
     "Cost",
     "De3",
     "Defence",
+    "Depth",
     "DepthMultitask",
     "FastSharedTraining",
     "Losses",
@@ -28,6 +29,7 @@ __all__ = [
     "SharedTraining",
     "Surface",
     "draws_for",
+    "load_depth",
     "recipe",
     "surfaces_of",
 ]

@@ -14,6 +14,7 @@ from vallum.models.model import Model
 from vallum.specs import Registry
 from vallum.threats.base import Threat
 
+KEPT = "companion.safetensors"  # in the folder of a trained model: what its recipe keeps of the companion
 Losses = dict[str, Tensor]  # "loss" is minimised; whatever else is there goes to the log
 
 

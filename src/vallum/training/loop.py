@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vallum.data import Data, load_data
-from vallum.defences.recipe import Recipe
+from vallum.defences.recipe import KEPT, Recipe
 from vallum.defences.recipe import recipe as make_recipe
 from vallum.errors import UserError
 from vallum.machine import command
@@ -26,8 +26,6 @@ from vallum.training.loader import held_out
 from vallum.training.processes import make_fabric, spawns
 from vallum.training.settings import Settings
 from vallum.training.worker import Job, Worker, lay_out, reproducible
-
-KEPT = "companion.safetensors"  # what a recipe keeps of what it trained beside the model
 
 
 def train(
