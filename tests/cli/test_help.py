@@ -33,7 +33,19 @@ def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_help_of_all_shows_every_command_and_how_to_begin() -> None:
     said = command("--help")
     assert said.code == 0
-    expected = ("evaluate", "train", "harden", "tune", "certify", "audit", "report", "results", "list", "doctor")
+    expected = (
+        "evaluate",
+        "train",
+        "harden",
+        "tune",
+        "certify",
+        "audit",
+        "report",
+        "results",
+        "list",
+        "doctor",
+        "patch",
+    )
     assert set(COMMANDS) == set(expected)
     assert all(f" {name} " in said.out for name in COMMANDS)
     assert "vallum evaluate builtin:signs_resnet -n 500 --out runs/first" in said.out

@@ -66,6 +66,7 @@ def main() -> None:
 
 def _register() -> None:
     from vallum.cli import audit, certify, doctor, evaluate, listing, report, results, train, tune
+    from vallum.cli.patch import patch
 
     for command in (
         evaluate.evaluate,
@@ -78,6 +79,7 @@ def _register() -> None:
         results.results,
     ):
         app.command()(command)
+    app.add_typer(patch)
     app.command("list")(listing.listing)
     app.command()(doctor.doctor)
 
