@@ -107,7 +107,8 @@ class Chart:
     def of(cls, sheet: Sheet) -> Chart:
         """The chart that a sheet.json describes."""
         try:
-            chart = cls(int(sheet.made["levels"]), tuple(sheet.made["sheet"]), float(sheet.made["margin"]))
+            wide, high = (float(side) for side in sheet.made["sheet"])
+            chart = cls(int(sheet.made["levels"]), (wide, high), float(sheet.made["margin"]))
         except (LookupError, TypeError, ValueError) as error:
             raise UserError(
                 "this sheet is no colour chart", remedy="name the folder that `vallum patch chart` wrote"

@@ -52,19 +52,20 @@ def fit_printer(chart: str | Path, photos: Sequence[Path]) -> Fitted:
 
 def fitted(sent: Tensor, seen: Tensor, uneven: float = 1.0) -> Fitted:
     """From colours (N, 3) that were sent to those (N, 3) that were seen, both in [0, 1]."""
-    errors, best = {}, (FORMS[0], math.inf)
+    errors: dict[str, float] = {}
+    best, error = PrinterCamera(torch.ones(3), torch.ones(4, 3), torch.ones(3)), math.inf
     # Steps by the golden ratio, so that no fold is all of one channel's darkest or brightest colours.
     fold = (torch.arange(len(sent)) * 0.6180339887 % 1 * FOLDS).long()
     for form in FORMS:
-        squares = 0.0
+        whole, squares = _fit(sent, seen, *form), 0.0
         for out in range(FOLDS):
-            model = _fit(sent[fold != out], seen[fold != out], *form)
+            model = _fit(sent[fold != out], seen[fold != out], *form, whole)  # it begins nearby, and forgets the rest
             squares += float((_apply(model, sent[fold == out]) - seen[fold == out]).square().sum())
-        error = math.sqrt(squares / seen.numel())
-        errors[f"degree {form[0]}" + (" with powers" if form[1] else "")] = error
-        if error < WORTH * best[1]:
-            best = form, error
-    return Fitted(_fit(sent, seen, *best[0]), best[1], errors, len(sent), uneven)
+        held_out = math.sqrt(squares / seen.numel())
+        errors[f"degree {form[0]}" + (" with powers" if form[1] else "")] = held_out
+        if held_out < WORTH * error:
+            best, error = whole, held_out
+    return Fitted(best, error, errors, len(sent), uneven)
 
 
 def read_chart(photo: Tensor, chart: Chart, sheet: Sheet, where: str = "the photo") -> tuple[Tensor, float]:
@@ -97,7 +98,7 @@ def _evened(seen: Tensor, chart: Chart) -> tuple[Tensor, float]:
     return _encoded(light / field.exp()).clamp(0, 1), float((field.max() - field.min()).exp())
 
 
-def _fit(sent: Tensor, seen: Tensor, degree: int, powers: bool) -> PrinterCamera:
+def _fit(sent: Tensor, seen: Tensor, degree: int, powers: bool, near: PrinterCamera | None = None) -> PrinterCamera:
     def linear(before: Tensor, after: Tensor) -> Tensor:
         columns = products(sent.clamp_min(DARKEST) ** before, degree)
         return torch.linalg.lstsq(columns, seen.clamp_min(DARKEST) ** after).solution
@@ -112,6 +113,8 @@ def _fit(sent: Tensor, seen: Tensor, degree: int, powers: bool) -> PrinterCamera
 
     start = 2.2 * ones
     first = np.concatenate([start, linear(start, start).flatten(), start])
+    if near is not None:
+        first = np.concatenate([near.before.double(), near.weights.double().flatten(), near.after.double()])
     low, high = np.full(len(first), -np.inf), np.full(len(first), np.inf)
     low[:3] = low[-3:] = 0.3
     high[:3] = high[-3:] = 4

@@ -41,7 +41,7 @@ class PrinterCamera(nn.Module):
             raise UserError(f"weights {tuple(weights.shape)} of a printer", "(4, 3), (10, 3) or (20, 3)")
         self.degree = degree
         for name, values in (("before", before), ("weights", weights), ("after", after)):
-            self.register_buffer(name, values.detach().clone().float())
+            self.register_buffer(name, values.detach().float().contiguous().clone())
 
     def forward(self, colours: Tensor) -> Tensor:
         """(N, 3, H, W) to the same."""

@@ -16,7 +16,7 @@ from vallum.errors import UserError
 from vallum.models.making import need
 
 LEAST = 3  # markers that a card must show: two lie on a line, and what is far from it would be guessed
-BENT = 0.01  # corners that miss their places by such a share of the card's width tell of bent paper, or of a lens
+BENT = 0.003  # corners that miss their places by such a share of the card's width tell of bent paper, or of a lens
 FINEST = 16  # at most so many points of a crop's pixel are looked at, each way
 
 

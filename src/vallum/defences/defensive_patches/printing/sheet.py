@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ class Sheet:
     cards: Mapping[int, int]  # the number in a card's markers, and the class of its patch
     classes: tuple[str, ...]
     universal: bool = False  # one patch for all classes, which says nothing of the object
-    made: Mapping[str, str | float] = field(default_factory=dict)
+    made: Mapping[str, Any] = field(default_factory=dict)
 
     def corners(self, corner: int) -> np.ndarray:
         """(4, 2): where the corners of one marker are."""
