@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from vallum.data import load_clips, load_data
+    from vallum.defences.defensive_patches import make_patches
     from vallum.errors import UserError
     from vallum.evaluation import evaluate
     from vallum.evaluation.audit import audit
@@ -33,6 +34,7 @@ _WHERE = {
     "audit": "vallum.evaluation.audit",
     "train": "vallum.training",
     "harden": "vallum.training",
+    "make_patches": "vallum.defences.defensive_patches",
     "UserError": "vallum.errors",
 }
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "audit",
     "train",
     "harden",
+    "make_patches",
     "UserError",
     "__version__",
 ]

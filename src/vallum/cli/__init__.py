@@ -65,8 +65,7 @@ def main() -> None:
 
 
 def _register() -> None:
-    from vallum.cli import audit, certify, doctor, evaluate, listing, report, results, train, tune
-    from vallum.cli.patch import patch
+    from vallum.cli import audit, certify, doctor, evaluate, listing, patch, report, results, train, tune
 
     for command in (
         evaluate.evaluate,
@@ -79,7 +78,7 @@ def _register() -> None:
         results.results,
     ):
         app.command()(command)
-    app.add_typer(patch)
+    app.add_typer(patch.patch)
     app.command("list")(listing.listing)
     app.command()(doctor.doctor)
 

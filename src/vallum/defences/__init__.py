@@ -5,6 +5,7 @@ from __future__ import annotations
 from vallum.defences.adversarial_training import Adversarial
 from vallum.defences.base import Cost, Defence, Surface, surfaces_of
 from vallum.defences.chance import draws_for
+from vallum.defences.defensive_patches import PatchSet, make_patches
 from vallum.defences.depth_multitask import DepthMultitask
 from vallum.defences.noisy_modelling import De3, NoisyModelling, NoisyModellingPretraining
 from vallum.defences.plain import Plain
@@ -23,11 +24,13 @@ __all__ = [
     "Losses",
     "NoisyModelling",
     "NoisyModellingPretraining",
+    "PatchSet",
     "Plain",
     "Recipe",
     "SharedTraining",
     "Surface",
     "draws_for",
+    "make_patches",
     "recipe",
     "surfaces_of",
 ]
