@@ -48,7 +48,7 @@ def rectify(
     )
     if not quiet:
         for crop in done.crops:
-            bent = " · the paper is bent, or the lens distorts" if crop.bent else ""
+            bent = " · the paper is bent, or markers are partly hidden" if crop.bent else ""
             typer.echo(
                 f"{printable(str(crop.photo))}: {printable(crop.name)}, {crop.markers} markers, "
                 f"off by {crop.error:.2f} pixels, {crop.error_mm:.2f} mm{bent}"
