@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from vallum.data import load_clips, load_data
     from vallum.defences import load_depth
+    from vallum.defences.defensive_patches import make_patches
     from vallum.errors import UserError
     from vallum.evaluation import evaluate
     from vallum.evaluation.audit import audit
@@ -35,6 +36,7 @@ _WHERE = {
     "audit": "vallum.evaluation.audit",
     "train": "vallum.training",
     "harden": "vallum.training",
+    "make_patches": "vallum.defences.defensive_patches",
     "UserError": "vallum.errors",
 }
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "audit",
     "train",
     "harden",
+    "make_patches",
     "UserError",
     "__version__",
 ]

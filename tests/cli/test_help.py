@@ -11,8 +11,10 @@ import typer
 from command_line import command
 from vallum import __version__
 from vallum.cli import app
+from vallum.cli.patch import COMMANDS as PATCH_COMMANDS
 from vallum.data import DATA_SOURCES
 from vallum.defences import RECIPES
+from vallum.defences.defensive_patches.settings import Settings as PatchSettings
 from vallum.models import MODEL_SOURCES, builtin_names
 from vallum.specs import parameters
 from vallum.threats import THREATS
@@ -33,8 +35,8 @@ def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_help_of_all_shows_every_command_and_how_to_begin() -> None:
     said = command("--help")
     assert said.code == 0
-    expected = ("evaluate", "train", "harden", "tune", "certify", "audit", "report", "results", "list", "doctor")
-    assert set(COMMANDS) == set(expected)
+    expected = "evaluate train harden tune certify audit report results list doctor patch"
+    assert set(COMMANDS) == set(expected.split())
     assert all(f" {name} " in said.out for name in COMMANDS)
     assert "vallum evaluate builtin:signs_resnet -n 500 --out runs/first" in said.out
     assert command("-h").out == said.out
@@ -61,12 +63,22 @@ def test_examples_fit_a_narrow_terminal(name: str, monkeypatch: pytest.MonkeyPat
     assert all(f" {line.strip()}" in said for line in wide)
 
 
-@pytest.mark.parametrize("name", ["train", "harden"])
-def test_every_setting_has_its_option(name: str) -> None:
-    said = command(name, "--help").out
-    for setting in parameters(Settings):
+@pytest.mark.parametrize(
+    ("name", "settings"), [("train", Settings), ("harden", Settings), ("patch make", PatchSettings)]
+)
+def test_every_setting_has_its_option(name: str, settings: type) -> None:
+    said = command(*name.split(), "--help").out
+    for setting in parameters(settings):
         assert f"--{setting.name.replace('_', '-')} " in said
         assert setting.help.split(",")[0] in said
+
+
+@pytest.mark.parametrize("name", PATCH_COMMANDS)
+def test_the_help_of_each_patch_command_shows_an_example(name: str) -> None:
+    said = command("patch", name, "--help")
+    assert said.code == 0
+    assert f"vallum patch {name} " in said.out
+    assert f" {name} " in command("patch", "--help").out
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def _register() -> None:
-    from vallum.cli import audit, certify, doctor, evaluate, listing, report, results, train, tune
+    from vallum.cli import audit, certify, doctor, evaluate, listing, patch, report, results, train, tune
 
     for command in (
         evaluate.evaluate,
@@ -78,6 +78,7 @@ def _register() -> None:
         results.results,
     ):
         app.command()(command)
+    app.add_typer(patch.patch)
     app.command("list")(listing.listing)
     app.command()(doctor.doctor)
 

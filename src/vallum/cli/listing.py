@@ -46,11 +46,12 @@ def _entries(kind: str) -> list[tuple[str, str, str]]:
             for name in registry
         ]
     if kind == "models":
-        import vallum.defences  # noqa: F401  its import registers sources of models with a defence
+        import vallum.defences
         from vallum.models import MODEL_SOURCES, builtin_names
 
         shipped = [(f"builtin:{name}", "shipped with vallum", "") for name in builtin_names()]
         return [*((f"{n}:", _first_line(MODEL_SOURCES[n]), "") for n in MODEL_SOURCES), *shipped]
+    import vallum.defences  # noqa: F401  its import registers sources of images with patches on them
     from vallum.data import CLIP_SOURCES, DATA_SOURCES
 
     sources: Any = CLIP_SOURCES if kind == "clips" else DATA_SOURCES

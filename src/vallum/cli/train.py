@@ -5,55 +5,19 @@ from __future__ import annotations
 import inspect
 import os
 import shlex
-import types
-import typing
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from vallum.cli.options import numbers
+from vallum.cli.settings import read_settings, signature, takes_settings, with_signature
 from vallum.errors import UserError, printable
-from vallum.specs import Parameter, parameters, read_value
+from vallum.specs import read_value
 from vallum.training.settings import Settings
 
 
-def _takes_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """One option for each of `Settings`, so that a new setting has its option and its help at once."""
-    own = [p for p in _signature(command) if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    return _with_signature(command, [*own, *map(_option, parameters(Settings))])
-
-
-def _signature(command: Callable[..., None]) -> list[inspect.Parameter]:
-    return list(inspect.signature(command, eval_str=True).parameters.values())
-
-
-def _with_signature(command: Callable[..., None], options: list[inspect.Parameter]) -> Callable[..., None]:
-    """Both places where typer looks."""
-    command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in options}
-    return command
-
-
-def _option(setting: Parameter) -> inspect.Parameter:
-    """Numbers come as text, so that fractions as 1/255 and `none` are read as everywhere else."""
-    is_flag = setting.type is bool
-    default: Any = setting.default if is_flag else str(setting.default).lower()
-    hint = bool if is_flag else str
-    option = typer.Option(help=setting.help, metavar=None if is_flag else _metavar(setting.type))
-    name = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(setting.name, name, default=default, annotation=Annotated[hint, option])
-
-
-def _metavar(kind: Any) -> str:
-    if typing.get_origin(kind) is typing.Literal:
-        return "|".join(map(str, typing.get_args(kind)))
-    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    return {int: "INTEGER", float: "NUMBER"}[kinds[0]] + ("|none" if types.NoneType in kinds else "")
-
-
-@_takes_settings
+@takes_settings(Settings)
 def train(
     model: Annotated[
         str,
@@ -135,11 +99,7 @@ def _train(
     from vallum.training.loader import held_out
     from vallum.training.loop import train
 
-    known = {p.name: p.type for p in parameters(Settings)}
-    read: dict[str, Any] = {
-        name: value if isinstance(value, bool) else read_value(value, known[name], f"--{name.replace('_', '-')}")
-        for name, value in settings.items()
-    }
+    read = read_settings(Settings, settings)
     given = {"mean": numbers(mean, "--mean"), "std": numbers(std, "--std")}
     normalisation: dict[str, Any] = {name: values for name, values in given.items() if values is not None}
     images = vallum.load_data(data, task=task, size=size)
@@ -241,4 +201,4 @@ _EVALUATE = Annotated[
 ]
 _DEFENCE = inspect.Parameter("with_", inspect.Parameter.KEYWORD_ONLY, annotation=_WITH)
 _AFTER = inspect.Parameter("evaluate", inspect.Parameter.KEYWORD_ONLY, default="200", annotation=_EVALUATE)
-_with_signature(harden, [*(_DEFENCE if p.name == "recipe" else p for p in _signature(train)), _AFTER])
+with_signature(harden, [*(_DEFENCE if p.name == "recipe" else p for p in signature(train)), _AFTER])

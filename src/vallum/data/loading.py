@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -65,6 +66,8 @@ def _parsed(text: str | os.PathLike[str], request: Request) -> tuple[Source, Req
     whole = os.fspath(text)
     bare = whole.partition(":")[0] not in DATA_SOURCES and path_exists(whole)  # a ? or a : may be part of a file's name
     source = Source("", whole, {}) if bare else Source.parse(whole)
+    if source.scheme and source.scheme not in DATA_SOURCES:
+        importlib.import_module("vallum.defences")  # which registers sources of its own: of images with patches on them
     if source.scheme in DATA_SOURCES:
         request, source = request.updated_from(source)
         return source, request

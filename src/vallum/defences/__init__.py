@@ -5,6 +5,7 @@ from __future__ import annotations
 from vallum.defences.adversarial_training import Adversarial
 from vallum.defences.base import Cost, Defence, Surface, surfaces_of
 from vallum.defences.chance import draws_for
+from vallum.defences.defensive_patches import PatchSet, make_patches
 from vallum.defences.depth_multitask import Depth, DepthMultitask, load_depth
 from vallum.defences.noisy_modelling import De3, NoisyModelling, NoisyModellingPretraining
 from vallum.defences.plain import Plain
@@ -24,12 +25,14 @@ __all__ = [
     "Losses",
     "NoisyModelling",
     "NoisyModellingPretraining",
+    "PatchSet",
     "Plain",
     "Recipe",
     "SharedTraining",
     "Surface",
     "draws_for",
     "load_depth",
+    "make_patches",
     "recipe",
     "surfaces_of",
 ]
