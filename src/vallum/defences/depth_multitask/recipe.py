@@ -55,7 +55,7 @@ class DepthMultitask(Recipe):
     flip: bool = parameter("mirror half of the clips", True)
     jitter: float = parameter("random change of the clips' colours before the networks see them", 0.2)
     keep_depth: bool = parameter("save the depth branch beside the model", False)
-    tasks: ClassVar[tuple[Task, ...]] = (Task.SEGMENT,)
+    trains: ClassVar[tuple[Task, ...]] = (Task.SEGMENT,)
 
     def __post_init__(self) -> None:
         if not 0 <= self.balance <= 1:
