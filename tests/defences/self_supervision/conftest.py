@@ -1,13 +1,10 @@
 from pathlib import Path
 
 import pytest
-import repair_toys
-from repair_toys import SETTINGS, THREE, Suns, network
+from repair_toys import BUILD, SETTINGS, THREE, Suns, network
 
 import vallum
 from vallum.defences import SelfSupervised
-
-BUILD = f"{repair_toys.__file__}:net"
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +13,7 @@ def hardened(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plain, out = (tmp_path_factory.mktemp(name) for name in ("plain", "hardened"))
     network_settings = {**SETTINGS, "lr": 0.01, "epochs": 5}
     model = vallum.train(network(), Suns(600), "plain", out=plain, build=BUILD, **network_settings)  # type: ignore[arg-type]
-    vallum.harden(model, Suns(800), f"self_supervision:tasks={THREE}", out=out, **SETTINGS)  # type: ignore[arg-type]
+    vallum.harden(model, Suns(480), f"self_supervision:tasks={THREE}", out=out, **SETTINGS)  # type: ignore[arg-type]
     return out
 
 

@@ -13,6 +13,7 @@ from vallum.models.model import Model, Wrapped
 ALL = "contrastive+rotation+inpainting+equivariance+consistency+jigsaw+masked"
 THREE = "contrastive(hidden=32,dim=16,bank=32)+rotation(hidden=32)+inpainting(width=16)"
 SHAPE = (3, 16, 16)
+BUILD = f"{__file__}:net"  # what a saved folder says of the network
 SETTINGS = {
     "epochs": 4, "lr": 3e-3, "optimizer": "adamw", "batch_size": 32, "shift": 0.0, "colour": 0.0,
     "checkpoint_every": 0, "validation": 0.05, "quiet": True,

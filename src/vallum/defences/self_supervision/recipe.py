@@ -16,7 +16,7 @@ from vallum.defences.self_supervision.backbone import Features
 from vallum.defences.self_supervision.defence import KNOBS, SelfSupervised
 from vallum.defences.self_supervision.objective import Combine, Weights
 from vallum.defences.self_supervision.presets import PRESETS, Preset
-from vallum.defences.self_supervision.repair import Repair
+from vallum.defences.self_supervision.repair import Repair, Start
 from vallum.defences.self_supervision.tasks.base import read_tasks, write_tasks
 from vallum.errors import UserError
 from vallum.images import Batch, Task
@@ -46,7 +46,7 @@ class SelfSupervision(Recipe):
     step_size: float | None = parameter("length of the first step of the repair", None)
     schedule: Literal["constant", "linear", "cosine"] | None = parameter("how the length of a step goes on", None)
     norm: Literal["inf", "2", "1"] | None = parameter("in which the budget is measured", None)
-    start: Literal["zero", "uniform"] | None = parameter("of the repair: the image itself, or anywhere near", None)
+    start: Start | None = parameter("of the repair: zero (the image itself), uniform (anywhere near) or guess", None)
     weights: Weights | None = parameter("of the losses: standard (by clean images), equal or paper (1:50:10)", None)
     combine: Combine | None = parameter("of the tasks' gradients: sum, grad_norm or pcgrad", None)
     output: Literal["last", "best", "mean"] | None = parameter("of the steps: last, best, mean of the later half", None)

@@ -22,6 +22,8 @@ from vallum.images import Draws
 from vallum.specs import parameter, parameters, read_value
 from vallum.threats.norms import Ball, norm_named, per_image
 
+Start = Literal["zero", "uniform", "guess"]
+
 
 @dataclass(frozen=True)
 class Repair:
@@ -36,7 +38,7 @@ class Repair:
     step_size: float | None = parameter("length of the first step; none: 2.5 * budget / steps", None)
     schedule: Literal["constant", "linear", "cosine"] = parameter("how the length of a step goes on", "linear")
     norm: Literal["inf", "2", "1"] = parameter("in which the budget is measured", "inf")
-    start: Literal["zero", "uniform"] = parameter("zero: from the image itself; uniform: from anywhere near", "zero")
+    start: Start = parameter("zero: from the image itself; uniform: anywhere near; guess: by a network", "zero")
     weights: Weights = parameter("of the losses: standard (by clean images), equal or paper (1:50:10)", "standard")
     combine: Combine = parameter("of the tasks' gradients: sum, grad_norm (unit lengths) or pcgrad", "sum")
     output: Literal["last", "best", "mean"] = parameter(
@@ -66,6 +68,11 @@ class Repair:
                 raise UserError(f"{name}={getattr(self, name):g}", "a share of the clean images, 0 to 1")
 
     @property
+    def off(self) -> bool:
+        """Whether nothing is done at all."""
+        return self.steps == 0 and self.start != "guess"
+
+    @property
     def sizes(self) -> list[float]:
         """The length of each step."""
         first = 2.5 * self.budget / max(self.steps, 1) if self.step_size is None else self.step_size
@@ -93,15 +100,22 @@ class Repaired:
 
 
 def repair(
-    images: Tensor, objective: Objective, backbone: Backbone, how: Repair, draws: Draws | None, keep_path: bool = False
+    images: Tensor,
+    objective: Objective,
+    backbone: Backbone,
+    how: Repair,
+    draws: Draws | None = None,
+    guess: Tensor | None = None,
+    keep_path: bool = False,
 ) -> Repaired:
     """Minimise the losses of all tasks over what may be added to each image; no parameter must need a gradient.
 
-    With `draws` views and starts are drawn for each image; without, all meet the same. Call it with gradients enabled.
+    With `draws` views and starts are drawn for each image; without, all meet the same. `guess` (N, C, H, W) is what is
+    added to begin with, where the start is guessed. Call it with gradients enabled.
     """
     clean = images.detach().clone()
     ball = Ball.around(norm_named(how.norm), clean, per_image(how.budget, clean))
-    delta = beginning(how, ball, draws)
+    delta = beginning(how, ball, draws, guess)
     active = torch.arange(len(clean), device=clean.device)  # those that are not done
     taken, sizes = torch.zeros_like(active), torch.as_tensor(how.sizes).to(clean)
     best, lowest = clean.clone(), torch.full_like(taken, torch.inf, dtype=torch.float32)
@@ -119,7 +133,7 @@ def repair(
         better = total < lowest[active]
         best[active[better]], lowest[active[better]] = point[better], total[better].to(lowest.dtype)
 
-    if how.gate and how.steps:
+    if how.gate and not how.off:
         with torch.no_grad():
             losses = objective.losses(backbone, clean, drawn_for(0, objective, draws))
         natural = objective.below(losses, how.gate)
@@ -154,8 +168,11 @@ def drawn_for(step: int, objective: Objective, draws: Draws | None) -> list[Any]
     return objective.fixed(step) if draws is None else objective.draw(draws.of(f"step {step}"))
 
 
-def beginning(how: Repair, ball: Ball, draws: Draws | None) -> Tensor:
+def beginning(how: Repair, ball: Ball, draws: Draws | None, guess: Tensor | None = None) -> Tensor:
     """Where a repair starts, as what is added to each image."""
+    if how.start == "guess":
+        assert guess is not None  # whoever has a network for it
+        return ball.norm.project(guess.clone(), ball.eps, ball.low, ball.high)
     if how.start == "zero" or not how.steps:
         return torch.zeros_like(ball.low)
     if draws is not None:

@@ -9,13 +9,13 @@ from vallum.defences.self_supervision.presets import PRESETS
 from vallum.errors import UserError
 from vallum.models.model import Model
 from vallum.models.request import MODEL_SOURCES, Request, make_model
-from vallum.specs import Source
+from vallum.specs import Source, read_value
 
 
 @MODEL_SOURCES.register("self_supervision")
 def load_self_supervision(source: Source, request: Request) -> Model:
     """A model behind a repair, untrained: self_supervision:?model=SOURCE&tasks=contrastive+rotation&size=32x32."""
-    source.refuse_unknown("model", "tasks", "size", "channels", "pooled", "map", *KNOBS)
+    source.refuse_unknown("model", "tasks", "size", "channels", "pooled", "map", "guess", *KNOBS)
     said = source.options
     if "model" not in said:
         raise UserError(f"{source} lacks model=", remedy="write self_supervision:?model=SOURCE&size=32x32")
@@ -26,5 +26,6 @@ def load_self_supervision(source: Source, request: Request) -> Model:
     settings: dict[str, Any] = {name: said[name] for name in KNOBS if name in said}
     tasks = said.get("tasks", PRESETS["fast"].tasks)
     model = make_model(said["model"], request)
-    where = {"pooled": said.get("pooled", ""), "map": said.get("map", "")}
-    return SelfSupervised(model, tasks, shape, **where, source=source, **settings).eval()
+    where: dict[str, Any] = {name: said.get(name, "") for name in ("pooled", "map")}
+    guess = read_value(said.get("guess", "0"), int, "guess")
+    return SelfSupervised(model, tasks, shape, **where, guess=guess, source=source, **settings).eval()

@@ -150,7 +150,10 @@ class Unrolled(Around):
         step = self._followed_step if followed else self._step
         with contextlib.nullcontext() if followed else frozen(self.defence):
             images = images if followed else images.detach().clone()
-            delta = beginning(how, Ball.around(norm_named(how.norm), images.detach(), self._radius(images)), draws)
+            guess = self.defence.guessed(images) if how.start == "guess" else None
+            delta = beginning(
+                how, Ball.around(norm_named(how.norm), images.detach(), self._radius(images)), draws, guess
+            )
             for place, size in enumerate(how.sizes):
                 drawn = drawn_for(place, self.defence.objective, draws)
                 delta = step(images, delta, drawn, size, self.softness)
