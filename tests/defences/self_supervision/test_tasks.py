@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from repair_toys import ALL, SHAPE, network, pictures, untrained
+from repair_toys import ALL, BUILD, SETTINGS, SHAPE, Suns, network, pictures, untrained
 from torch import Tensor, nn
 
+import vallum
 from vallum.defences import SelfSupervised
 from vallum.defences.self_supervision import TASKS, Backbone, Features, Layout, SelfTask, read_tasks, write_tasks
 from vallum.defences.self_supervision.objective import Objective, without_conflict
@@ -282,27 +283,49 @@ def test_tasks_are_named_in_specs_and_mistakes_are_told() -> None:
         untrained("rotation", Task.SEGMENT)
 
 
-def test_a_task_of_ones_own_is_one_class() -> None:
-    @dataclass(frozen=True)
-    class Darker(SelfTask):
-        by: float = 0.3
+OWN = """
+from dataclasses import dataclass
+import torch.nn.functional as F
+from torch import nn
+from vallum.defences.self_supervision import SelfTask
+from vallum.specs import parameter
 
-        def head(self, layout: Layout) -> nn.Module:
-            return nn.Linear(layout.pooled, 1)
+@dataclass(frozen=True)
+class Darker(SelfTask):
+    by: float = parameter("share of the light that is taken away", 0.3)
 
-        def looks(self, images: Tensor, drawn: object) -> dict[str, Tensor]:
-            return {"image": images, "darker": images * (1 - self.by)}
+    def head(self, layout):
+        return nn.Linear(layout.pooled, 1)
 
-        def losses(self, head: nn.Module, seen: dict[str, Features], images: Tensor, drawn: object) -> Tensor:  # type: ignore[override]
-            return F.softplus(head(seen["darker"].pooled) - head(seen["image"].pooled))[:, 0]
+    def looks(self, images, drawn):
+        return {"image": images, "darker": images * (1 - self.by)}
 
-    TASKS.register("darker")(Darker)
-    try:
-        defence = untrained("rotation+darker(by=0.5)")
-        assert defence(IMAGES).shape == (5, 4)
-        assert "darker" in dict(defence.objective.heads)
-    finally:
-        TASKS._entries.pop("darker")
+    def losses(self, head, seen, images, drawn):
+        return F.softplus(head(seen["darker"].pooled) - head(seen["image"].pooled))[:, 0]
+
+class NoTask:
+    pass
+"""
+
+
+def test_a_task_of_ones_own_is_one_class_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(OWN)
+    tasks = f"rotation+{file}:Darker(by=0.5)"
+    assert write_tasks(read_tasks(tasks)) == tasks
+    assert read_tasks(tasks)[1].name == "Darker"
+    model = vallum.train(
+        network(), Suns(64), f"self_supervision:tasks={tasks}", out=tmp_path / "out", build=BUILD,
+        **{**SETTINGS, "epochs": 1},  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert isinstance(model, SelfSupervised)
+    assert torch.equal(load_model(tmp_path / "out", trust=True)(IMAGES), model(IMAGES))
+    with pytest.raises(UserError, match="running code"):
+        load_model(tmp_path / "out")
+    with pytest.raises(UserError, match="is made by running code"):
+        read_tasks(tasks, trust=False)
+    with pytest.raises(UserError, match="is no task"):
+        read_tasks(f"{file}:NoTask")
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ class AmortisedRepair(SelfSupervision):
     'self_supervision_amortised:refine=1'
     """
 
-    adversarial: float = parameter("share of the images that are attacked while heads and guess learn", 0.5)
+    adversarial: float = parameter("share of the images that are attacked", 0.5)
     refine: int = parameter("steps of the repair that follow the guess; 0: one pass", 0)
     learn: Literal["repairs", "losses"] = parameter(
         "what the guess learns from: repairs, or the tasks' losses", "repairs"

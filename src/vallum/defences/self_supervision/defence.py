@@ -56,11 +56,12 @@ class SelfSupervised(Defence):
         pooled: str = "",
         map: str = "",
         guess: int = 0,
+        trust: bool = True,
         source: Source | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(model)
-        chosen = read_tasks(tasks) if isinstance(tasks, str) else tuple(tasks)
+        chosen = read_tasks(tasks, trust) if isinstance(tasks, str) else tuple(tasks)
         if self.task is Task.SEGMENT and (flat := [task.name for task in chosen if not task.dense]):
             raise UserError(
                 f"{flat[0]} says something of a whole image",

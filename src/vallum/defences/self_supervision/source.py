@@ -28,4 +28,5 @@ def load_self_supervision(source: Source, request: Request) -> Model:
     model = make_model(said["model"], request)
     where: dict[str, Any] = {name: said.get(name, "") for name in ("pooled", "map")}
     guess = read_value(said.get("guess", "0"), int, "guess")
-    return SelfSupervised(model, tasks, shape, **where, guess=guess, source=source, **settings).eval()
+    trust = request.trust or not request.saved
+    return SelfSupervised(model, tasks, shape, **where, guess=guess, trust=trust, source=source, **settings).eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -11,18 +12,19 @@ from torch import Tensor, nn
 from vallum.defences.self_supervision.backbone import Features, Layout
 from vallum.errors import UserError
 from vallum.images import Draws
-from vallum.specs import Registry
+from vallum.own_code import find
+from vallum.specs import Registry, build, parameters, split_arguments, write_value
 
 Seen = Mapping[str, Features]  # what the backbone made of each look, by the look's name
 IMAGE = "image"  # the look that is the image itself: tasks that show it share one pass
 
 
 class SelfTask:
-    """Subclasses are frozen dataclasses of hyper-parameters, registered in TASKS; what they learn is in their `head`.
+    """Subclasses are frozen dataclasses of hyper-parameters; what they learn is in their `head`.
 
-    A task draws what is random, shows the backbone some looks, and says of each image how badly it does:
+    A task draws what is random, shows the backbone some looks, and says of each image how badly it does. It is named by
+    where it is, as mine.py:Darker, or by the name under which it is registered in TASKS:
 
-        @TASKS.register("darker")
         @dataclass(frozen=True)
         class Darker(SelfTask):
             by: float = parameter("share of the light that is taken away", 0.3)
@@ -43,7 +45,7 @@ class SelfTask:
 
     @property
     def name(self) -> str:
-        return TASKS.name_of(self)
+        return type(self).__name__ if type(self) in _OWN else TASKS.name_of(self)
 
     def head(self, layout: Layout) -> nn.Module:
         """What learns to do it, from the backbone's features."""
@@ -70,15 +72,16 @@ class SelfTask:
 
 
 TASKS: Registry[SelfTask] = Registry("self-supervised task")
+_OWN: dict[type, str] = {}  # classes that were read from users' files, and where
 
 
-def read_tasks(text: str) -> tuple[SelfTask, ...]:
-    """Tasks joined by +, their parameters in brackets.
+def read_tasks(text: str, trust: bool = True) -> tuple[SelfTask, ...]:
+    """Tasks joined by +, their parameters in brackets; FILE.py:Class is one of your own, which runs that file.
 
     >>> [task.name for task in read_tasks("contrastive(views=4)+rotation")]
     ['contrastive', 'rotation']
     """
-    made = tuple(TASKS.parse(_as_spec(part)) for part in _split(text))
+    made = tuple(_read(part, trust) for part in _split(text))
     names = [task.name for task in made]
     twice = next((name for name in names if names.count(name) > 1), None)
     if not made or twice:
@@ -96,8 +99,16 @@ def write_tasks(tasks: tuple[SelfTask, ...]) -> str:
     >>> write_tasks(read_tasks("rotation(count=1)+jigsaw()"))
     'rotation(count=1)+jigsaw'
     """
-    specs = (TASKS.spec(task).partition(":") for task in tasks)
-    return "+".join(f"{name}({rest})" if rest else name for name, _, rest in specs)
+    said = []
+    for task in tasks:
+        taken = [
+            f"{one.name}={write_value(getattr(task, one.name))}"
+            for one in parameters(type(task))
+            if one.required or getattr(task, one.name) != one.default
+        ]
+        name = _OWN.get(type(task)) or TASKS.name_of(task)
+        said.append(f"{name}({','.join(taken)})" if taken else name)
+    return "+".join(said)
 
 
 def _split(text: str) -> list[str]:
@@ -111,11 +122,28 @@ def _split(text: str) -> list[str]:
     return [part for part in (one.strip() for one in parts) if part]
 
 
-def _as_spec(text: str) -> str:
+def _read(text: str, trust: bool) -> SelfTask:
     name, bracket, inside = text.partition("(")
     if bracket and not inside.endswith(")"):
         raise UserError(f"the brackets in {text!r} do not match", remedy="write contrastive(views=4)")
-    return f"{name}:{inside[:-1]}" if inside[:-1].strip() else name
+    made = _own(name, trust) if ":" in name else TASKS[name]
+    return build(made, split_arguments(inside.removesuffix(")"), text), text)
+
+
+def _own(name: str, trust: bool) -> type[SelfTask]:
+    if not trust:
+        raise UserError(
+            f"this saved model has a task that is made by running code: {name}",
+            "code in a folder from somebody else can do anything",
+            "if you trust it, say so: load_model(folder, trust=True), or FOLDER?trust=true",
+        )
+    where, _, attribute = name.rpartition(":")
+    found: Any = find(where, attribute, "self-supervised task", TASKS)
+    if not (isinstance(found, type) and issubclass(found, SelfTask) and hasattr(found, "__dataclass_fields__")):
+        raise UserError(f"{name} is no task", "a frozen dataclass that derives from SelfTask", "see its documentation")
+    path = Path(where).expanduser()
+    _OWN[found] = f"{path.absolute() if path.suffix == '.py' else where}:{attribute}"
+    return found
 
 
 @dataclass(frozen=True)
