@@ -10,11 +10,13 @@ from vallum.defences.depth_multitask import Depth, DepthMultitask, load_depth
 from vallum.defences.noisy_modelling import De3, NoisyModelling, NoisyModellingPretraining
 from vallum.defences.plain import Plain
 from vallum.defences.recipe import RECIPES, Context, Losses, Recipe, recipe
+from vallum.defences.self_supervision import AmortisedRepair, SelfSupervised, SelfSupervision
 from vallum.defences.shared_training import FastSharedTraining, SharedTraining
 
 __all__ = [
     "RECIPES",
     "Adversarial",
+    "AmortisedRepair",
     "Context",
     "Cost",
     "De3",
@@ -28,6 +30,8 @@ __all__ = [
     "PatchSet",
     "Plain",
     "Recipe",
+    "SelfSupervised",
+    "SelfSupervision",
     "SharedTraining",
     "Surface",
     "draws_for",

@@ -58,9 +58,9 @@ def train(
     watched = images if share is not None else validation if isinstance(validation, Data) else load_data(validation)
     network = model if isinstance(model, Model) else _made(model, images, how.seed)
     _check(network, images, watched)
-    if images.task not in chosen.tasks:
+    if images.task not in chosen.trains:
         raise UserError(
-            f"{chosen.spec.partition(':')[0]} is for {', '.join(chosen.tasks)}", f"the data are to {images.task}"
+            f"{chosen.spec.partition(':')[0]} is for {', '.join(chosen.trains)}", f"the data are to {images.task}"
         )
     folder = _writable(out)
     if build and not network.build:
@@ -96,6 +96,7 @@ def train(
         network.load_state_dict(state["average"] or state["model"])
         network.classes = network.classes or images.classes
         network.eval()
+    findings = {**findings, **_settled(chosen, network, images, indices, how.batch_size)}
     if fabric.is_global_zero:
         facts = {
             "command": command(),
@@ -141,6 +142,15 @@ def _around(chosen: Recipe, network: Model, data: Data, seed: int) -> Model:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return chosen.around(network, first.images)
+
+
+def _settled(chosen: Recipe, network: Model, data: Data, indices: np.ndarray, batch_size: int) -> dict[str, Any]:
+    """What the recipe makes of clean training images at the end."""
+    some = indices[: chosen.settles_on].tolist()
+    if not some:
+        return {}
+    batches = (data.batch(some[start : start + batch_size]) for start in range(0, len(some), batch_size))
+    return chosen.settle(network, (batch.to(network.device) for batch in batches if len(batch)))
 
 
 def _work(fabric: Any, job: Job) -> tuple[float, dict[str, Any], dict[str, Tensor]]:

@@ -57,7 +57,7 @@ class DepthMultitask(Recipe):
         "depth",
     )
     noise: float = parameter("largest deviation of Gaussian noise on the labelled images, to compare with", 0.0)
-    tasks: ClassVar[tuple[Task, ...]] = (Task.SEGMENT,)
+    trains: ClassVar[tuple[Task, ...]] = (Task.SEGMENT,)
 
     def __post_init__(self) -> None:
         if not 0 <= self.balance <= 1:
