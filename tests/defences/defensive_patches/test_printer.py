@@ -9,16 +9,19 @@ import numpy as np
 import pypdfium2
 import pytest
 import torch
+from patch_toys import toy_data
 from photographer import Scene
 from PIL import Image
 from torch import Tensor
 
 from command_line import command
+from vallum.defences.defensive_patches.make import make_patches
 from vallum.defences.defensive_patches.printing.chart import Chart, print_chart
 from vallum.defences.defensive_patches.printing.fitting import Fitted, fitted, read_chart
 from vallum.defences.defensive_patches.printing.png import raster
 from vallum.defences.defensive_patches.printing.printer import PrinterCamera, load_printer
 from vallum.errors import UserError
+from vallum.models import Model
 
 # What each overprint of cyan, magenta and yellow reflects of red, green and blue light: none, c, m, y, cm, cy, my, cmy.
 _INKS = torch.tensor([
@@ -136,6 +139,15 @@ def test_gradients_pass_and_colours_stay_colours(inkjet: Fitted) -> None:
     assert bool(torch.isfinite(colours.grad).all())
     assert float(colours.grad.abs().min()) > 0
     assert bool(torch.isfinite(found(torch.tensor([0.0, 1.0]).repeat(1, 3, 1, 1))).all())
+
+
+def test_patches_are_made_for_a_learnt_printer(inkjet: Fitted, toy_nets: list[Model]) -> None:
+    settings = {"shape": "ring:outer=14,inner=10", "steps": 2, "batch_size": 24, "quiet": True, "start": "noise"}
+    printed, plain = (
+        make_patches(toy_nets, toy_data(), printer=printer, **settings) for printer in (inkjet.printer, None)
+    )
+    assert printed.made["printer"] != plain.made["printer"] == "none"
+    assert not bool((printed.patches == plain.patches).all())
 
 
 def test_a_printer_is_saved_and_loaded(inkjet: Fitted, tmp_path: Path) -> None:
