@@ -17,6 +17,7 @@ from vallum.defences.defensive_patches.printing import markers
 from vallum.defences.defensive_patches.printing.card import AWAY, MARK, Card
 from vallum.defences.defensive_patches.printing.drawing import bar_length
 from vallum.defences.defensive_patches.printing.press import print_patches, widest_on
+from vallum.defences.defensive_patches.printing.sheet import Sheet
 from vallum.errors import UserError
 
 MM = 72 / 25.4
@@ -209,6 +210,12 @@ def test_what_cannot_be_printed_is_refused(tmp_path: Path) -> None:
         print_patches(many, 60, tmp_path, formats=())
     done = print_patches(many, 60, tmp_path, classes=["299"], formats=())
     assert '"0": 299' in done.sheet.read_text()
+
+
+def test_a_later_print_of_other_classes_forgets_none(tmp_path: Path) -> None:
+    for name in ("stop", "give way"):
+        sheet = print_patches(patches(Ring(30, 26)), 60, tmp_path, classes=[name], formats=()).sheet
+        assert set(Sheet.load(sheet).cards) == {0, 1}
 
 
 def test_an_own_font_writes_any_name(tmp_path: Path) -> None:

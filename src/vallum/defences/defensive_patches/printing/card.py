@@ -27,13 +27,13 @@ from vallum.defences.defensive_patches.printing.drawing import (
     scale_bar,
 )  # fmt: skip
 from vallum.defences.defensive_patches.printing.lengths import said
-from vallum.errors import UserError
+from vallum.errors import UserError, printable
 
 MARK, AWAY = 5.0, 2.0  # crop marks are so long, and end so far from the card
 MARKER = 1 / 8  # a marker's side, in widths of the image
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Card:
     """What the patches of a set have in common when they are printed so that the object is `object_width` mm wide.
 
@@ -165,7 +165,7 @@ class Card:
         facts = f"patch {which} · object {said(self.object_width)} wide · print at 100 %"
         half = 0.56 * wide
         return [
-            Text(left, top + 0.45 * tall, 0.42 * tall, name, half, bold=True),
+            Text(left, top + 0.45 * tall, 0.42 * tall, printable(name), half, bold=True),
             Text(left, top + 0.87 * tall, 0.26 * tall, facts, half),
             *scale_bar(right, top + 0.45 * tall, 0.4 * wide, tall),
         ]

@@ -85,10 +85,8 @@ def outline(there: np.ndarray, left: float, top: float, side: float) -> Iterator
         for row, line in enumerate(edges):
             for start, end in runs(line[1:-1]):
                 near, from_, to = row * side, start * side, end * side
-                if across:
-                    yield Line((left + near, top + from_), (left + near, top + to), dash=1.5, colour=GREY)
-                else:
-                    yield Line((left + from_, top + near), (left + to, top + near), dash=1.5, colour=GREY)
+                (x, y), (x2, y2) = ((near, from_), (near, to)) if across else ((from_, near), (to, near))
+                yield Line((left + x, top + y), (left + x2, top + y2), thick=0.1, dash=1.5, colour=GREY)
 
 
 def runs(there: np.ndarray) -> list[tuple[int, int]]:

@@ -83,8 +83,6 @@ def _write(canvas: Any, page: Page, item: Text, x: float, y: float, fonts: tuple
     from reportlab.pdfbase.pdfmetrics import stringWidth
 
     font = fonts[item.bold]
-    if font.startswith("Helvetica"):
-        _check_letters(item.text)
     wide = stringWidth(item.text, font, item.size / POINT) * POINT
     canvas.setFont(font, item.size / POINT * min(item.room / max(wide, 1e-9), 1))
     canvas.setFillColorRGB(*_share(item.colour))
@@ -92,12 +90,13 @@ def _write(canvas: Any, page: Page, item: Text, x: float, y: float, fonts: tuple
     draw((item.x + x) / POINT, (page.height - item.base - y) / POINT, item.text)
 
 
-def _check_letters(text: str) -> None:
+def check_letters(text: str) -> None:
+    """Whether a printed text needs no font of its own."""
     try:
         text.encode("cp1252")
     except UnicodeEncodeError as error:
         raise UserError(
-            f"the name {text!r} has the letter {text[error.start]!r}", "Helvetica has Western European letters alone",
+            f"a name has the letter {text[error.start]!r}", "Helvetica has Western European letters alone",
             "name a TrueType font that has it: --font NotoSans.ttf",
         ) from None  # fmt: skip
 

@@ -11,7 +11,7 @@ from vallum.defences.defensive_patches.patch_set import PatchSet
 from vallum.defences.defensive_patches.printing import markers, pages
 from vallum.defences.defensive_patches.printing.card import MARKER, Card
 from vallum.defences.defensive_patches.printing.lengths import paper
-from vallum.defences.defensive_patches.printing.pdf import write_pdf
+from vallum.defences.defensive_patches.printing.pdf import check_letters, write_pdf
 from vallum.defences.defensive_patches.printing.png import raster, write_png
 from vallum.defences.defensive_patches.printing.sheet import Sheet
 from vallum.errors import UserError, did_you_mean
@@ -58,6 +58,8 @@ def print_patches(
         markers.check_card(max(numbers.values()))
     names = ("all classes",) if patches.universal else patches.classes
     blocks = [pages.Block(names[w], card.block, card.drawing(w, numbers[w], names[w])) for w in chosen]
+    if font is None:
+        check_letters(" ".join(block.name for block in blocks))
     if page is None and tile:
         raise UserError("--tile without --page", "tiles are sheets of some paper", "add --page a4")
     if page is None:
@@ -79,7 +81,9 @@ def print_patches(
             drawing = card.drawing(which, numbers[which], names[which], trimmed=True)
             picture = raster(drawing, card.edge, dots / card.pixel, font)
             pngs.append(write_png(out / "png" / patches.picture_names()[which], picture, dots / card.pixel))
-    sheet = sheet_of(card, numbers).save(out) if fiducials else None
+    # All cards that look so, whenever they are printed: a later print of other classes takes nothing away.
+    known = {which: which for which in range(min(len(patches), markers.CARDS))} if direct else numbers
+    sheet = sheet_of(card, known).save(out) if fiducials else None
     return Printed(card, laid, pdf, pngs, sheet)
 
 
