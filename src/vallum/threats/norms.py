@@ -131,27 +131,24 @@ class L1:
         return delta.flatten(1).abs().sum(1, dtype=torch.float64)
 
     def project(self, delta: Tensor, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        # The answer is min(max(|delta| - t, 0), room) with one threshold t >= 0 per image: 0 if that is in the ball.
-        # What is left falls with t in straight pieces, so Newton's step is exact once it is on the right one; where a
-        # step leaves the bracket, which the pieces make possible, the middle of the bracket is taken instead.
-        flat, radius = delta.flatten(1), eps.double()
-        size, nothing = flat.abs(), torch.zeros_like(flat)
-        room = torch.where(flat > 0, high.flatten(1), -low.flatten(1)).maximum(nothing)  # (N, D)
-        tiny = 4 * torch.finfo(flat.dtype).eps
-        t = torch.zeros_like(radius)  # (N,), as are the ends of its bracket
-        left, right = torch.zeros_like(radius), size.amax(1).double()
+        # The answer is min(max(|delta| - t, 0), room) with one threshold t >= 0 per image. Take t as if no coordinate
+        # met a bound, then fix those beyond the bound that is broken by more in all, and solve for the others again:
+        # breaking upwards by more says that t will fall, so that those at the top stay there; and the other way round.
+        size, room = _sides(delta, low, high)
+        boxed, radius = torch.minimum(size, room), eps.double()
+        free = _column(boxed.sum(1) > radius).repeat(1, size.shape[1])  # (N, D); in the ball already: none is free
+        amount = torch.where(free, size, boxed)  # of the free what they were, of the others what they are
         while True:
-            lowered = size - _column(t.to(flat.dtype))
-            inside = lowered.clamp(nothing, room)
-            excess = inside.sum(1, dtype=torch.float64) - radius
-            left, right = torch.where(excess > 0, t, left), torch.where(excess > 0, right, t)
-            step = t + excess / (inside == lowered).sum(1).clamp_min(1)
-            step = torch.where((step > left) & (step < right), step, (left + right) / 2).to(flat.dtype).double()
-            # Enough: close to the radius, in the ball without a threshold, or no number left between the ends.
-            moves = (excess.abs() > tiny * radius) & ((t > 0) | (excess > 0)) & (step > left) & (step < right)
-            if not bool(moves.any()):
-                return inside.copysign(flat).view_as(delta)
-            t = torch.where(moves, step, t)  # an image that is done waits for its neighbours unmoved
+            threshold = (amount.sum(1) - radius) / free.sum(1).clamp_min(1)
+            shrunk = size - _column(threshold)
+            inside = torch.minimum(shrunk.clamp_min(0), room)
+            beyond = (shrunk - inside) * free
+            balance = beyond.sum(1, keepdim=True)
+            top, gone = (beyond > 0) & (balance >= 0), (beyond < 0) & (balance <= 0)
+            if not bool((fixed := top | gone).any()):
+                return _signed(torch.where(free, inside, amount), delta)
+            amount = torch.where(top, room, amount).masked_fill_(gone, 0)
+            free &= ~fixed
 
     def random(self, draws: Draws, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
         # Exponentials over their sum are uniform on the simplex.
