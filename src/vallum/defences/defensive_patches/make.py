@@ -43,7 +43,7 @@ from vallum.threats.fast import folded, in_bfloat16
 
 SHEET = "sheet.png"
 EVERY = 20.0  # seconds between savings of a search
-PRIOR_STEPS = 100
+PRIOR_STEPS, PRIOR_HASTE = 40, 2.5  # on signs no better after 100 steps, nor at the pace of the others
 
 
 def make_patches(
@@ -181,6 +181,7 @@ def _begun(
         settings, steps=PRIOR_STEPS, batch_size=size, optimizer="adam", schedule="cosine", lr=None, looks=1, watch=size
     )
     making = search(maker=Prior(), settings=how)
+    making.lr *= PRIOR_HASTE
     found = _run(making, None, {}, quiet)
     return making.colours.of(found), (making.state.passes, making.state.seconds)
 
