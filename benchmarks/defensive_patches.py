@@ -76,12 +76,12 @@ def some_classes(classes: int, images: int) -> Data:
 
 
 def time_all(arguments: argparse.Namespace) -> None:
-    wall, processor, patches = seconds_for(arguments.models, 43, 4000, None, None)
+    wall, processor, patches = seconds_for(arguments.models, 43, 4000, arguments.steps, None)
     said = {name: round(share, 4) for name, share in patches.made["told"].items()}
     print(
         f"43 classes, {len(arguments.models)} models: {wall:.0f} s of wall, {processor:.0f} s of processor", flush=True
     )
-    print(f"{patches.made['passes']:,} passes; told: {json.dumps(said)}")
+    print(f"{patches.made['passes']:,} passes, {patches.made['settings']['steps']} steps; told: {json.dumps(said)}")
 
 
 def compare_classes(arguments: argparse.Namespace) -> None:
@@ -92,7 +92,7 @@ def compare_classes(arguments: argparse.Namespace) -> None:
         for number in range(arguments.rounds + 1):
             for classes in found if number % 2 else list(found)[::-1]:
                 nets = [f"net:resnet?classes={classes}"] * 2
-                _, processor, _ = seconds_for(nets, classes, 1000, arguments.steps, start)
+                _, processor, _ = seconds_for(nets, classes, 1000, arguments.steps or 60, start)
                 if number:
                     found[classes].append(processor)
         for classes, times in found.items():
@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["builtin:signs_resnet", "builtin:signs_resnet_robust"])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=30, help="published ones, or of a comparison")
-    parser.add_argument("--steps", type=int, default=60, help="of each search that classes are compared by")
+    parser.add_argument("--steps", type=int, help="of a search; default: its own, or 60 where classes are compared")
     parser.add_argument("--steps-each", type=int, nargs="+", default=[5, 10, 20, 40, 80, 160, 320])
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--judged", type=int, default=1000)

@@ -257,9 +257,10 @@ def _made(making: Making, plan: dict[str, Any], networks: dict[str, Model]) -> d
     }
 
 
-def _examples(pictures: Pictures, classes: int) -> Tensor:
-    """(C, 3, H, W): an image of each class."""
-    return pictures.batch([int(pictures.by_class[one][0]) for one in range(classes)]).images.cpu()
+def _examples(pictures: Pictures, classes: int) -> Tensor | None:
+    """(C, 3, H, W): an image of each class; None where one cannot be read."""
+    batch = pictures.batch([int(pictures.by_class[one][0]) for one in range(classes)])
+    return batch.images.cpu() if len(batch) == classes else None
 
 
 def _at_least_one(fineness: int) -> int:
