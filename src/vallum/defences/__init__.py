@@ -10,7 +10,7 @@ from vallum.defences.depth_multitask import Depth, DepthMultitask, load_depth
 from vallum.defences.noisy_modelling import De3, NoisyModelling, NoisyModellingPretraining
 from vallum.defences.plain import Plain
 from vallum.defences.recipe import RECIPES, Context, Losses, Recipe, recipe
-from vallum.defences.self_supervision import AmortisedRepair, SelfSupervised, SelfSupervision
+from vallum.defences.self_supervision import AmortisedRepair, JointSelfSupervision, SelfSupervised, SelfSupervision
 from vallum.defences.shared_training import FastSharedTraining, SharedTraining
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Depth",
     "DepthMultitask",
     "FastSharedTraining",
+    "JointSelfSupervision",
     "Losses",
     "NoisyModelling",
     "NoisyModellingPretraining",
