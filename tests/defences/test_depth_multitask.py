@@ -23,13 +23,14 @@ from vallum.data import load_clips, load_data
 from vallum.defences import Context, DepthMultitask, load_depth, recipe
 from vallum.defences.depth_multitask.companion import Companion, weighted_cross_entropy
 from vallum.defences.depth_multitask.feed import Feed
-from vallum.defences.depth_multitask.judging import depth_errors
+from vallum.defences.depth_multitask.judging import constant_errors, depth_errors
 from vallum.defences.depth_multitask.networks import PoseNet, depth_of, inverse_depth, scale_gradient
-from vallum.defences.depth_multitask.recipe import verdict
+from vallum.defences.depth_multitask.recipe import LEARNT, verdict
 from vallum.defences.depth_multitask.second_task import picture_loss, strangers
 from vallum.defences.depth_multitask.sharing import as_input, beside, encoder_of, features_of
 from vallum.errors import UserError
-from vallum.models import Model, Wrapped, load_model
+from vallum.models import Model, Wrapped, builtin_names, load_model
+from vallum.models.sources.builtin import SHIPPED
 from vallum.training import train
 
 VIDEO = "builtin:streets?n=6&size=32x64"
@@ -347,7 +348,8 @@ def test_a_failed_run_says_so_and_keeps_its_findings(trained: Path) -> None:
     assert findings["depth_learnt"] is False
     assert findings["depth_abs_rel"] > 0.5 * findings["depth_constant_abs_rel"]
     assert "failed" in findings
-    assert (trained / "companion.safetensors").exists()
+    modes = [(trained / name).stat().st_mode for name in ("companion.safetensors", "weights.safetensors")]
+    assert modes[0] == modes[1]  # whoever may read the one may read the other
 
 
 def test_the_depth_branch_that_was_kept_sees_what_it_saw(trained: Path, tmp_path: Path) -> None:
@@ -366,6 +368,28 @@ def test_the_depth_branch_that_was_kept_sees_what_it_saw(trained: Path, tmp_path
     for other in (str(tmp_path / "bare"), "builtin:signs_resnet"):
         with pytest.raises(UserError, match="keeps no depth"):
             vallum.load_depth(other)
+
+
+def test_the_shipped_network_sees_depth() -> None:
+    """Against exact depth of clips it has not seen, through the gate that its training had to pass."""
+    video = load_clips("builtin:streets?split=test&n=6").batch(range(6))
+    with torch.no_grad():
+        found = load_depth("builtin:streets_segmenter_depth")(video.frames[:, 1])
+    true = torch.as_tensor(video.depth)
+    assert depth_errors(found, true)["abs_rel"] < LEARNT * constant_errors(true)["abs_rel"]
+
+
+@pytest.mark.parametrize("name", [name for name in builtin_names() if name.startswith("streets")])
+def test_the_shipped_segmenters_know_streets(name: str) -> None:
+    data = load_data("builtin:streets?split=test&n=12")
+    model, batch = load_model(f"builtin:{name}"), data.batch(range(12))
+    assert model.classes == data.classes
+    with torch.no_grad():
+        right = model(batch.images).argmax(1) == batch.labels
+    assert float(right.float().mean()) > 0.85
+    said = json.loads((SHIPPED / name / "vallum.json").read_text())["extra"]["training"]
+    assert recipe(said["recipe"]).spec == said["recipe"]
+    assert said["findings"].get("depth_learnt", True)
 
 
 def test_what_is_saved_is_an_ordinary_segmenter_of_the_same_cost(trained: Path) -> None:

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor
 
 from vallum.data import Data, load_data
 from vallum.defences.recipe import KEPT, Recipe
 from vallum.defences.recipe import recipe as make_recipe
+from vallum.disk import write_whole
 from vallum.errors import UserError
 from vallum.machine import command
 from vallum.models import Model, load_model, save_model
@@ -111,7 +112,7 @@ def train(
         }
         _save(network, folder, build, facts)
         if kept:
-            save_file(kept, folder / KEPT)
+            write_whole(folder / KEPT, lambda path: path.write_bytes(save(kept)))  # save_file's would be private
         if "failed" in findings:
             raise UserError(
                 f"{chosen.spec} has failed: {findings['failed']}",

@@ -59,9 +59,9 @@ class Depth(nn.Module):
 def load_depth(folder: str | Path) -> Depth:
     """What sees depth, from a folder that `depth_multitask:keep_depth=true` has trained, or a model shipped with it.
 
-    >>> depth = load_depth("runs/multi")  # doctest: +SKIP
-    >>> depth(torch.rand(2, 3, 64, 192)).shape  # doctest: +SKIP
-    torch.Size([2, 64, 192])
+    >>> depth = load_depth("builtin:streets_segmenter_depth")
+    >>> tuple(depth(torch.rand(2, 3, 64, 192)).shape)
+    (2, 64, 192)
     """
     name = str(folder).removeprefix("folder:")
     place = SHIPPED / name.removeprefix("builtin:") if name.startswith("builtin:") else Path(name).expanduser()
