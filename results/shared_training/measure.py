@@ -59,7 +59,7 @@ def main() -> None:
         for eps in ("4/255", "8/255"):
             few = some(data, ATTACKED)
             said[f"pgd {eps}"] = asdict(accuracy(model, few, f"pgd:eps={eps},steps=10"))
-        star = eps_star(model, data, 0.5, threat=SEARCH + fit, n=ATTACKED, precision=2 / 255)
+        star = eps_star(model, data, 0.5, threat=SEARCH + fit, n=ATTACKED, precision=4 / 255)
         said["eps_star 50 %"] = asdict(star)
         said["processor seconds"] = round(time.process_time() - began, 1)
         with open(out, "a") as file:
