@@ -75,7 +75,7 @@ def plateau(defence: De3, data: str, n: int, eps: float, sigma: float, rows: lis
     """What more steps and more draws for the attacker bring: it has plateaued where no more falls."""
     tuned = defence.tuned(sigma=sigma)
     batch = vallum.load_data(data).batch(range(n))
-    for steps, draws in ((10, 1), (10, 4), (20, 4), (20, 8), (40, 8), (40, 16)):
+    for steps, draws in ((10, 1), (20, 8), (40, 16), (10, 4), (20, 4), (40, 8)):
         if any((row["steps"], row["draws"]) == (steps, draws) for row in rows):
             continue
         attack = PGD(eps, steps=steps, early_stop=False)

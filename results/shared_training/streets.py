@@ -2,7 +2,7 @@
 
 Three aims at each radius: wrong answers, a scene that all images shall show, and a class of which nothing shall be
 seen. A line of JSON for each; what the file has already is left out. Options as KEY=VALUE before the models:
-fit, test: where the images come from.
+fit, test: where the images come from; picture: a file for all perturbations at the largest radius.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 import vallum
@@ -27,7 +28,7 @@ SOURCES = {
     "fit": "builtin:streets?split=val&n=300&size=32x96",
     "test": "builtin:streets?split=test&n=200&size=32x96",
 }
-RADII = ("4/255", "8/255", "16/255")
+RADII = ("8/255", "16/255")
 HIDDEN = "car"
 SCENE = 7  # of the images that are fitted on
 
@@ -42,6 +43,7 @@ def main() -> None:
     torch.set_num_threads(1)
     out, *rest = sys.argv[1:]
     given = dict(text.split("=", 1) for text in rest)
+    picture = given.pop("picture", None)
     fit, test = (vallum.load_data(given.pop(name, source)) for name, source in SOURCES.items())
     file = Path(out)
     known = {tuple(json.loads(line)["of"]) for line in file.read_text().splitlines()} if file.exists() else set()
@@ -80,6 +82,22 @@ def main() -> None:
                 )
                 with file.open("a") as lines:
                     lines.write(json.dumps(row) + "\n")
+    if picture is not None:
+        sheet(file.parent, list(given)).quantize(64).save(picture, optimize=True)
+
+
+def sheet(folder: Path, names: list[str]) -> Image.Image:
+    """The perturbations at the largest radius: a row for each model, a column for each aim."""
+    aims = {"away": "wrong answers", f"scene={SCENE}": "one scene for all", f"hide={HIDDEN}": f"no {HIDDEN}"}
+    whole = Image.new("RGB", (90 + 198 * len(aims), 20 + 70 * len(names)), "white")
+    words = ImageDraw.Draw(whole)
+    for column, (aim, text) in enumerate(aims.items()):
+        words.text((90 + 198 * column, 4), text, fill="black")
+        for row, name in enumerate(names):
+            words.text((4, 44 + 70 * row), name, fill="black")
+            one = Image.open(folder / f"{name} {aim} {RADII[-1].replace('/', '-')}.png").convert("RGB")
+            whole.paste(one.resize((192, 64), Image.Resampling.NEAREST), (90 + 198 * column, 20 + 70 * row))
+    return whole
 
 
 def said(model: torch.nn.Module, batch: Batch, attack: Threat | None = None) -> Tensor:
