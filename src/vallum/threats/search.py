@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vallum.threats.losses import fallen
+from vallum.threats.scaled import scaled
 
 
 class Best:
@@ -96,14 +97,14 @@ def overlay(into: Tensor, other: Tensor, rows: Tensor) -> None:
 def frozen(model: nn.Module) -> Iterator[None]:
     """Gradients flow to the images and to nothing else, even where the caller has switched them off.
 
-    No parameter takes part meanwhile, which saves its share of the backward pass. What each parameter's requires_grad
-    was is put back, also when the attack is interrupted.
+    No parameter takes part meanwhile, which saves its share of the backward pass, and batch norm is a scale and a shift
+    (see `scaled`). What each parameter's requires_grad was is put back, also when the attack is interrupted.
     """
     parameters = [p for p in model.parameters() if p.requires_grad] if isinstance(model, nn.Module) else []
     try:
         for p in parameters:
             p.requires_grad_(False)
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), scaled(model):
             yield
     finally:
         for p in parameters:

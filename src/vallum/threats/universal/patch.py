@@ -15,7 +15,6 @@ from vallum.specs import parameter
 from vallum.threats.base import THREATS, Budget
 from vallum.threats.norms import norm_named
 from vallum.threats.placement import Area, covered, side_for
-from vallum.threats.scaled import scaled
 from vallum.threats.search import frozen
 from vallum.threats.universal.ascent import Ball, Counter, Seen
 from vallum.threats.universal.base import Fitted
@@ -83,7 +82,7 @@ class UniversalPatch(Fitted):
         side = side_for(self.share, first.images)
         like = first.images.new_zeros(1, first.images.shape[1], side, side)
         ball = Ball(norm_named("inf"), 0.5)  # about middle grey: all that a patch can show
-        with frozen(model), scaled(model):
+        with frozen(model):
             classes = getattr(model, "classes", None) or tuple(pool.data.classes)
             goals = [away("margin"), away("clipped")]
             judged = goals[0]

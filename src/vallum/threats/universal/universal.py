@@ -20,7 +20,6 @@ from vallum.images import Draws
 from vallum.specs import parameter
 from vallum.threats.base import THREATS
 from vallum.threats.norms import norm_named
-from vallum.threats.scaled import scaled
 from vallum.threats.search import frozen
 from vallum.threats.universal.ascent import Ball, Counter, Seen
 from vallum.threats.universal.base import Added
@@ -89,7 +88,7 @@ class Universal(Added):
             if self.norm == "2":  # whose length grows with each repetition
                 ball = Ball(ball.norm, ball.eps / math.sqrt(times))
             like = like.new_zeros(1, like.shape[1], self.tile, self.tile)
-        with frozen(model), scaled(model):
+        with frozen(model):
             goals, judged = self._goals(model, pool, segments)
             ways = list(self._ways(goals, like, ball, draws))
             votes = look(seen, pool, ways, judged, self.batch_size)
