@@ -7,6 +7,7 @@ never leaves its range and never dies.
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -48,7 +49,7 @@ class Colours:
         """Called after each step: keep the numbers, in place, where they can still move."""
 
     def final(self, numbers: Tensor) -> Tensor:
-        """What is kept in the end: colours in eighths of bits, so that the picture printed is the patch measured."""
+        """What is kept in the end: colours of eight bits, so that the picture printed is the patch measured."""
         return (self.show(numbers) * 255).round() / 255
 
 
@@ -132,7 +133,8 @@ class Palette(Colours):
     @property
     def inks(self) -> Tensor:
         """(K, 3), each a colour of eight bits."""
-        shades = [torch.linspace(*ends, self.levels).mul(255).round().div(255).tolist() for ends in PRINTED]
+        ends = [(math.ceil(255 * low), math.floor(255 * high)) for low, high in PRINTED]
+        shades = [torch.linspace(*one, self.levels).round().div(255).tolist() for one in ends]
         return torch.tensor(list(itertools.product(*shades)))
 
     def show(self, numbers: Tensor, progress: float = 1.0) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vallum.threats.placement import Placement
 
-SUBSAMPLES = 4  # at most so many points of a pixel are looked at, each way, where a patch is turned
+SUBSAMPLES = 2  # at most so many points of a pixel are looked at, each way, where a patch is turned
 
 
 def lay(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from vallum.threats.fast import folded, in_bfloat16
 
 SHEET = "sheet.png"
 EVERY = 20.0  # seconds between savings of a search
-PRIOR_STEPS = 150  # no image is seen in them, so that there is little to learn
+PRIOR_STEPS = 100
 
 
 def make_patches(
@@ -80,10 +81,9 @@ def make_patches(
     images = data if isinstance(data, Data) else load_data(data)
     if what.single and len(networks) > 1:
         raise UserError(f"{what.spec} with {len(networks)} models", "it serves one", "take ensemble for several")
-    where = torch.device(
-        "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device
-    )
-    pictures = Pictures(images, chosen.images, chosen.seed, available(where))
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    place = available(automatic if device == "auto" else device)
+    pictures = Pictures(images, chosen.images, chosen.seed, place)
     networks = {name: network.to(pictures.device) for name, network in networks.items()}
     first = pictures.batch(pictures.select[:8])
     height, width = first.images.shape[2:]
@@ -97,27 +97,37 @@ def make_patches(
     searched = {name: _searched(network, first, images, chosen) for name, network in networks.items()}
 
     looks, seen = make_colours(colours), make_scenes(scenes)
-    folder = None if out is None else Path(out)
-    start = start or what.start
-    begun = _begun(start, what, looks, searched, pictures, mask, fineness, seen, chosen, quiet)
-    making = Making(searched, pictures, what, mask, fineness, looks, seen, chosen, printer, begun)
+    begin = start or what.start
+    if begin not in ("noise", "prior"):
+        begin = begin if isinstance(begin, PatchSet) else PatchSet.load(begin)
     plan = {
         "maker": what.spec,
         "shape": form.spec,
         "colours": looks.spec,
         "scenes": seen.spec,
         "fineness": fineness,
-        "start": start if isinstance(start, str) else start.fingerprint,
+        "start": begin.fingerprint if isinstance(begin, PatchSet) else begin,
         "printer": _printer(printer, pictures.device),
         "settings": dataclasses.asdict(chosen),
         "models": {name: _identity(network) for name, network in networks.items()},
         "data": {"spec": images.spec, "fingerprint": images.fingerprint(pictures.fit + pictures.select)},
     }
+    folder = None if out is None else Path(out)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         if fresh:
             (folder / FILE).unlink(missing_ok=True)
-        making.state = kept(folder, plan, pictures.device) or making.state
+    state = None if folder is None else kept(folder, plan, pictures.device)
+    search = functools.partial(
+        Making, searched, pictures, mask=mask, fineness=fineness, colours=looks, scenes=seen, printer=printer
+    )
+    if state is None and begin != "noise":
+        begun, earlier = _begun(begin, what, chosen, search, len(images.classes), quiet)
+        making = search(maker=what, settings=chosen, start=begun)
+        making.state.passes, making.state.seconds = earlier
+    else:
+        making = search(maker=what, settings=chosen)
+        making.state = state or making.state
     patches = _run(making, folder, plan, quiet)
     classes = images.classes
     found = PatchSet(patches.cpu() * mask.cpu(), mask.cpu(), classes, (height, width), fineness, form.spec)
@@ -150,35 +160,29 @@ def _run(making: Making, folder: Path | None, plan: dict[str, Any], quiet: bool)
 
 
 def _begun(
-    start: str | PatchSet,
-    what: Maker,
-    looks: Colours,
-    models: dict[str, nn.Module],
-    pictures: Pictures,
-    mask: Tensor,
-    fineness: int,
-    seen: Scenes,
-    settings: Settings,
-    quiet: bool,
-) -> Tensor | None:
-    """Numbers that a search begins from; None: noise."""
-    if start == "noise":
-        return None
-    if start == "prior":
-        if what.universal:
-            raise UserError("start=prior for one patch for all classes", "a prior is of a class", "leave it out")
-        how = dataclasses.replace(settings, steps=PRIOR_STEPS, optimizer="adam", schedule="cosine", lr=None)
-        making = Making(models, pictures, Prior(), mask, fineness, looks, seen, how)
-        return looks.of(_run(making, None, {}, quiet))
-    patches = start if isinstance(start, PatchSet) else PatchSet.load(start)
-    wanted = (1 if what.universal else len(pictures.data.classes), *mask.shape)
-    if (len(patches), *patches.mask.shape) != wanted:
-        raise UserError(
-            f"patches to start from are {len(patches)} of {tuple(patches.mask.shape)}",
-            f"{wanted[0]} of {wanted[1:]} are looked for",
-            "give the same shape and fineness, or start=noise",
-        )
-    return looks.of(patches.patches.to(pictures.device))
+    begin: str | PatchSet, what: Maker, settings: Settings, search: Callable[..., Making], classes: int, quiet: bool
+) -> tuple[Tensor, tuple[float, float]]:
+    """Numbers that a search begins from, and the passes and seconds that it took to find them."""
+    if isinstance(begin, PatchSet):
+        making = search(maker=what, settings=settings)
+        wanted = (making.classes, *making.mask.shape)
+        if (len(begin), *begin.mask.shape) != wanted:
+            raise UserError(
+                f"patches to start from are {len(begin)} of {tuple(begin.mask.shape)}",
+                f"{wanted[0]} of {wanted[1:]} are looked for",
+                "give the same shape and fineness, or start=noise",
+            )
+        return making.colours.of(begin.patches.to(making.mask)), (0.0, 0.0)
+    if what.universal:
+        raise UserError("start=prior for one patch for all classes", "a prior is of a class", "start=noise")
+    # No image is seen, so that a step needs each class once and no more.
+    size = min(settings.batch_size, classes)
+    how = dataclasses.replace(
+        settings, steps=PRIOR_STEPS, batch_size=size, optimizer="adam", schedule="cosine", lr=None, looks=1, watch=size
+    )
+    making = search(maker=Prior(), settings=how)
+    found = _run(making, None, {}, quiet)
+    return making.colours.of(found), (making.state.passes, making.state.seconds)
 
 
 def _named(models: Any) -> dict[str, Model]:

@@ -157,7 +157,7 @@ class Making:
     def _move(self, gradient: Tensor) -> None:
         """A step of the optimiser, whose moments live in the state."""
         state, lr = self.state, self.settings.lr_at(self.state.step, self.lr)
-        numbers = state.numbers.detach_()
+        numbers = state.numbers = state.numbers.detach()
         if self.settings.optimizer == "sign":
             numbers -= lr * gradient.sign()
         else:

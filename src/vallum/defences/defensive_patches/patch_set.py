@@ -111,7 +111,8 @@ class PatchSet:
         """Write vallum.json, the numbers in patches.safetensors, and a picture of each patch, clear around it."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {"patches": self.patches.detach().cpu().float().contiguous(), "mask": self.mask.cpu().float()}
+        own = {"patches": self.patches, "mask": self.mask}
+        tensors = {name: tensor.detach().cpu().float().contiguous() for name, tensor in own.items()}
         card = {
             "format": FORMAT,
             "kind": KIND,
