@@ -221,7 +221,8 @@ def read(folder: str | os.PathLike[str]) -> list[Section]:
     place = Path(folder) / FOLDER
     with explained(place):
         found = [_parsed(path) for path in sorted(place.glob("[!.]*.json"))]
-    return sorted(found, key=lambda section: list(KINDS).index(section.kind))
+    # What has something to say at the top comes first of its kind.
+    return sorted(found, key=lambda one: (list(KINDS).index(one.kind), not getattr(one, "says", ())))
 
 
 def _plain(thing: Any) -> dict[str, Any]:

@@ -6,15 +6,29 @@ import importlib
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 # Imported when one is asked for: their options are made from dataclasses of the family, which imports torch.
-COMMANDS = {"make": "vallum.cli.patch.make:make"}
+COMMANDS = {"make": "vallum.cli.patch.make:make", "evaluate": "vallum.cli.patch.evaluate:evaluate"}
 SETTINGS: dict[str, Any] = {
     "add_completion": False,
     "context_settings": {"help_option_names": ["-h", "--help"]},
     "rich_markup_mode": "markdown",
 }
+
+
+class Listing(TyperCommand):
+    """A command whose repeatable options take several values after one name: --models A B is --models A --models B."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        several = {name for one in self.params if getattr(one, "multiple", False) for name in one.opts}
+        spread: list[str] = []
+        for place, text in enumerate(args):
+            current = next((one for one in reversed(args[:place]) if one.startswith("-")), "")
+            if current in several and not text.startswith("-") and args[place - 1] != current:
+                spread.append(current)
+            spread.append(text)
+        return super().parse_args(ctx, spread)
 
 
 class _Later(TyperGroup):
@@ -26,7 +40,7 @@ class _Later(TyperGroup):
             return None
         module, _, function = COMMANDS[name].partition(":")
         one = typer.Typer(pretty_exceptions_enable=False, **SETTINGS)
-        one.command(name)(getattr(importlib.import_module(module), function))
+        one.command(name, cls=Listing)(getattr(importlib.import_module(module), function))
         return typer.main.get_command(one)
 
 

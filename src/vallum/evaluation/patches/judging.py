@@ -20,9 +20,11 @@ from vallum.defences.defensive_patches.wearing import Own, Wearing
 from vallum.errors import UserError
 from vallum.evaluation import sections
 from vallum.evaluation.evaluator import _device, _models
+from vallum.evaluation.patches import figures, tables
+from vallum.evaluation.patches.counting import CLEAN, Counting
 from vallum.evaluation.patches.kept import Kept
 from vallum.evaluation.patches.parts import Part, Wanted, of_models, others, parts, read_threats
-from vallum.evaluation.patches.tables import Tables
+from vallum.evaluation.patches.saying import says
 from vallum.evaluation.progress import estimated
 from vallum.evaluation.run import Run
 from vallum.evaluation.store import write_text
@@ -35,6 +37,7 @@ CORRUPTIONS = ("gaussian_noise:3", "impulse_noise:3", "defocus_blur:3", "fog:3",
                "gaussian_noise:5", "defocus_blur:5", "contrast:5")  # fmt: skip
 ATTACK, RADII = "pgd:eps=4/255,steps=20,loss=margin", (1 / 255, 2 / 255, 8 / 255, 32 / 255)
 FILE = "patches.json"
+UNDER_CORRUPTIONS, CLEAN_AND_ATTACKED = "Defensive patches under corruptions", "Defensive patches, clean and attacked"
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,21 @@ class Judged:
 
     folder: Path
     run: Run
-    tables: Tables
+    counting: Counting
 
     @property
     def sections(self) -> list[sections.Section]:
         return sections.read(self.folder)
 
     @property
+    def headlines(self) -> list[sections.Rates]:
+        """Under corruptions, and on clean and attacked images."""
+        titles = (UNDER_CORRUPTIONS, CLEAN_AND_ATTACKED)
+        return [one for one in self.sections if isinstance(one, sections.Rates) and one.title in titles]
+
+    @property
     def says(self) -> tuple[str, ...]:
-        return self.tables.says()
+        return says(self.counting)
 
 
 def evaluate_patches(
@@ -113,11 +122,9 @@ def evaluate_patches(
     folder, further = Path(out), [f"{name}, retrained" for name in named] if retrain else []
     todo = parts(wanted)
     how: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "device": device, "workers": workers}
-    tables = Tables(folder, wanted, list(strangers), further)
+    counting = Counting(folder, wanted, list(strangers), further)
     # What must be made first comes last, when all else is known.
-    with _Bar(todo, progress) as bar:
-        for part in todo:
-            bar.work(part, folder, how)
+    _work(todo, folder, how, progress)
     if retrain:
         trained = _retrained(wanted, load_data(train_data), retrain, folder, device, not progress)
         _work(of_models(wanted, trained, "retrained"), folder, how, progress)
@@ -129,9 +136,32 @@ def evaluate_patches(
     facts = {"patches": own.made.get("maker", ""), "weights": own.fingerprint, "made on": list(known),
              "held out": list(strangers), "beside": {name: one.fingerprint for name, one in sets.items()}}  # fmt: skip
     write_text(folder / FILE, json.dumps(facts, indent=1))
-    for section in tables.all():
+    for section in conclude(counting):
         sections.write(folder, section)
-    return Judged(folder, Run(folder), tables)
+    return Judged(folder, Run(folder), counting)
+
+
+def conclude(c: Counting) -> list[sections.Section]:
+    """Every section that the parts which are there are enough for."""
+    found: list[sections.Section | None] = [
+        tables.headline(c, c.corrupted, UNDER_CORRUPTIONS, says(c)),
+        tables.headline(c, [CLEAN], CLEAN_AND_ATTACKED),
+        tables.controls(c, c.corrupted, "Controls under corruptions"),
+        tables.controls(c, [CLEAN], "Controls on clean images"),
+        tables.pairs(c, c.corrupted, "Its own patch against each control, under corruptions"),
+        tables.pairs(c, [CLEAN], "Its own patch against each control, on clean images"),
+        tables.sets(c),
+        tables.attacks(c),
+        tables.replaced(c),
+        tables.retrained(c),
+        figures.by_radius(c),
+        *figures.disturbed(c),
+        figures.by_corruption(c),
+        figures.transfer(c),
+        *figures.matrices(c),
+        figures.front(c),
+    ]
+    return [one for one in found if one is not None]
 
 
 def _check(patches: PatchSet, images: Any, models: Mapping[str, Model], where: str = "") -> None:
