@@ -15,7 +15,7 @@ from vallum.errors import UserError
 from vallum.models.making import need
 from vallum.models.model import Model
 
-SEEN = 512  # pixels of a side, about, that a decoder of markers is shown: it was made for photographs
+SEEN = 256  # pixels of a side, about, that a decoder of markers is shown: it was made for photographs
 
 
 class MatchedFilter(Model):
@@ -83,8 +83,6 @@ class MarkerReader(Model):
             times = max(round(SEEN / max(image.shape[:2])), 1)
             large = cv2.resize(np.ascontiguousarray(image), None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC)
             number = find(large)
-            if number is None:  # cells of a few pixels each ring when they are enlarged
-                number = find(cv2.GaussianBlur(large, (0, 0), times))
             found.append(number if number is not None and 0 <= number < len(self.classes) else None)
         return found
 
@@ -95,8 +93,9 @@ Finder = Callable[[np.ndarray], int | None]
 def _aruco_finder(classes: int) -> Finder:
     cv2 = need("cv2", "patches")
     settings = cv2.aruco.DetectorParameters()
-    settings.adaptiveThreshWinSizeMax = 103  # the enlarged cells are wide
-    settings.adaptiveThreshWinSizeStep = 20
+    settings.adaptiveThreshWinSizeMax = 53  # enlarged cells are wide
+    settings.perspectiveRemoveIgnoredMarginPerCell = 0.25  # and blurred at their edges
+    settings.minMarkerDistanceRate = 0.02
     detector = cv2.aruco.ArucoDetector(dictionary(cv2, classes), settings)
 
     def find(image: np.ndarray) -> int | None:
