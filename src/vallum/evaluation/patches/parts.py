@@ -6,7 +6,8 @@ goes on where it stood. All parts show the same images under the same keys: what
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,13 @@ from vallum.defences.defensive_patches.wearing import (
 )
 from vallum.errors import UserError
 from vallum.evaluation.evaluator import choose, evaluate
-from vallum.evaluation.run import Run
+from vallum.evaluation.store import write_text
+from vallum.models import weights_fingerprint
 from vallum.models.model import Model
 from vallum.threats import threat
 from vallum.threats.base import Threat
 
+DONE = "part-done"  # in a part's folder, once it is whole: of what
 PARTS = "parts"  # in the run's folder: one for each part; the run itself is the models on images without any patch
 FILTER, DECODER = "matched filter", "marker decoder"  # models that read labels and look at no object
 SHIFTS, ROTATIONS, SCALES, PEELED = (1.0, 2.0, 3.0), (5.0, 10.0, 20.0), (0.8, 0.9, 1.1, 1.2), (0.25, 0.5)
@@ -64,13 +67,29 @@ class Part:
     def folder(self, out: Path) -> Path:
         return out if self.name == "none" else out / PARTS / self.name
 
-    def work(self, out: Path, seed: int, batch_size: int, device: str, workers: int) -> Run:
-        how: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "device": device, "workers": workers}
+    def work(self, out: Path, **how: Any) -> None:
+        """Measure it, or what is left of it; `how` is for `evaluate`."""
         pictures = 12 if self.name in ("none", "own") else 0
-        return evaluate(
-            self.models, self.data, self.threats, out=self.folder(out), n=self.images, undefended=False,
-            pictures=pictures, progress=False, **how,
+        folder, mine = self.folder(out), self._identity(how)
+        done = folder / DONE
+        if done.is_file() and done.read_text("utf-8") == mine:
+            return  # evaluate would find as much, cell by cell
+        evaluate(
+            self.models, self.data, self.threats, out=folder, n=self.images, undefended=False, pictures=pictures,
+            progress=False, **how,
         )  # fmt: skip
+        write_text(done, mine)
+
+    def _identity(self, how: Mapping[str, Any]) -> str:
+        """Of all that its rows depend on."""
+        chosen = choose(len(self.data), self.images, how["seed"])
+        parts = (
+            {name: (model.spec, weights_fingerprint(model)) for name, model in self.models.items()},
+            [one.spec + one.fingerprint for one in self.threats],
+            self.data.fingerprint(chosen),
+            {name: value for name, value in how.items() if name != "workers"},
+        )
+        return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
