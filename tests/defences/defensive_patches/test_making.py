@@ -205,7 +205,8 @@ def test_patches_print_the_label_unless_they_are_kept_from_it(judged: dict[str, 
     assert hijacked[0] > 0.9
     assert hijacked == sorted(hijacked, reverse=True)
     assert hijacked[-1] < 0.1
-    assert all(rates["own"] > 0.9 for rates in judged.values())
+    assert all(rates["own"] > 0.9 for spec, rates in judged.items() if "wrong=10" not in spec)
+    assert judged["selective:wrong=10,alone=0"]["own"] < 0.9  # at that weight it is not worth having any more
 
 
 def test_one_patch_for_all_tells_nothing_on_its_own(judged: dict[str, dict[str, float]]) -> None:

@@ -43,7 +43,7 @@ from vallum.threats.fast import folded, in_bfloat16
 
 SHEET = "sheet.png"
 EVERY = 20.0  # seconds between savings of a search
-PRIOR_STEPS = 100
+PRIOR_STEPS, PRIOR_HASTE = 40, 2.5  # on signs no better after 100 steps, nor at the pace of the others
 
 
 def make_patches(
@@ -181,6 +181,7 @@ def _begun(
         settings, steps=PRIOR_STEPS, batch_size=size, optimizer="adam", schedule="cosine", lr=None, looks=1, watch=size
     )
     making = search(maker=Prior(), settings=how)
+    making.lr *= PRIOR_HASTE
     found = _run(making, None, {}, quiet)
     return making.colours.of(found), (making.state.passes, making.state.seconds)
 
@@ -256,9 +257,10 @@ def _made(making: Making, plan: dict[str, Any], networks: dict[str, Model]) -> d
     }
 
 
-def _examples(pictures: Pictures, classes: int) -> Tensor:
-    """(C, 3, H, W): an image of each class."""
-    return pictures.batch([int(pictures.by_class[one][0]) for one in range(classes)]).images.cpu()
+def _examples(pictures: Pictures, classes: int) -> Tensor | None:
+    """(C, 3, H, W): an image of each class; None where one cannot be read."""
+    batch = pictures.batch([int(pictures.by_class[one][0]) for one in range(classes)])
+    return batch.images.cpu() if len(batch) == classes else None
 
 
 def _at_least_one(fineness: int) -> int:

@@ -24,6 +24,7 @@ from vallum.specs import Source
 class Patched(Data):
     """The images of `data`, each with the patch of its class; their keys, and so all that they draw, stay theirs.
 
+    >>> import torch
     >>> data = load_data((torch.zeros(2, 3, 4, 4), torch.tensor([0, 1])), classes=["stop", "yield"])
     >>> patches = PatchSet(torch.ones(2, 3, 2, 2), torch.ones(2, 2), ("stop", "yield"), image_size=(4, 4))
     >>> float(Patched(data, patches).batch([1]).images.sum())
