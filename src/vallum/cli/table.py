@@ -67,8 +67,10 @@ def print_rates(tables: Sequence[Rates], console: Console | None = None) -> None
             cells = []
             for row in range(len(one.rows)):
                 value, low, high = (numbers[row][place] for numbers in (one.values, one.low, one.high))
-                shown = value is not None and low is not None and high is not None
-                cells.append(_text(in_per_cent(Interval(value, low, high), "\n") if shown else ""))
+                if value is None or low is None or high is None:
+                    cells.append(_text(""))
+                else:
+                    cells.append(_text(in_per_cent(Interval(value, low, high), "\n")))
             table.add_row(_text(column), *cells, style="bold" if place == 0 else "")
         console.print(table)
 

@@ -48,12 +48,12 @@ patch = typer.Typer(
     cls=_Later,
     name="patch",
     no_args_is_help=True,
-    help="""Make stickers around an object that help models see what it is.
+    help="""Make stickers around an object that help models see what it is, and judge them.
 
     ```
     vallum patch make builtin:signs_resnet --out runs/patches
-    vallum evaluate builtin:signs_resnet \\
-        --data "patched:runs/patches?data=builtin:signs"
+    vallum patch evaluate runs/patches --models builtin:signs_resnet \\
+        --held-out builtin:signs_vit --out runs/judged
     ```
     """,
     **SETTINGS,

@@ -28,6 +28,8 @@ class MatchedFilter(Model):
     [0, 1, 2]
     """
 
+    known: Tensor
+    classes: tuple[str, ...]
     sharpness = 50.0  # what a correlation is multiplied by: so that logits differ by enough for a loss to see
 
     def __init__(self, patches: PatchSet) -> None:
@@ -57,6 +59,8 @@ def _whitened(pixels: Tensor) -> Tensor:
 class MarkerReader(Model):
     """OpenCV's decoder of ArUco markers or QR codes; where it finds none, it guesses: a class drawn from the pixels."""
 
+    known: Tensor
+    classes: tuple[str, ...]
     differentiable = False
 
     def __init__(self, patches: PatchSet, kind: str = "aruco") -> None:

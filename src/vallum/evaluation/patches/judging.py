@@ -27,6 +27,7 @@ from vallum.evaluation.patches.parts import Part, Wanted, of_models, others, par
 from vallum.evaluation.patches.saying import says
 from vallum.evaluation.progress import estimated
 from vallum.evaluation.run import Run
+from vallum.evaluation.sections import Rates, Section
 from vallum.evaluation.store import write_text
 from vallum.images import Task
 from vallum.models.model import Model
@@ -49,14 +50,14 @@ class Judged:
     counting: Counting
 
     @property
-    def sections(self) -> list[sections.Section]:
+    def sections(self) -> list[Section]:
         return sections.read(self.folder)
 
     @property
-    def headlines(self) -> list[sections.Rates]:
+    def headlines(self) -> list[Rates]:
         """Under corruptions, and on clean and attacked images."""
         titles = (UNDER_CORRUPTIONS, CLEAN_AND_ATTACKED)
-        return [one for one in self.sections if isinstance(one, sections.Rates) and one.title in titles]
+        return [one for one in self.sections if isinstance(one, Rates) and one.title in titles]
 
     @property
     def says(self) -> tuple[str, ...]:
@@ -141,9 +142,9 @@ def evaluate_patches(
     return Judged(folder, Run(folder), counting)
 
 
-def conclude(c: Counting) -> list[sections.Section]:
+def conclude(c: Counting) -> list[Section]:
     """Every section that the parts which are there are enough for."""
-    found: list[sections.Section | None] = [
+    found: list[Section | None] = [
         tables.headline(c, c.corrupted, UNDER_CORRUPTIONS, says(c)),
         tables.headline(c, [CLEAN], CLEAN_AND_ATTACKED),
         tables.controls(c, c.corrupted, "Controls under corruptions"),

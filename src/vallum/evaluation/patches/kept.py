@@ -35,8 +35,10 @@ class Kept(Data):
         there = [self.held[index] for index in indices if index in self.held]
         if not there:
             return self.inner.batch([])
-        joined = (torch.cat(list(each)) for each in zip(*((b.images, b.labels, b.keys) for b in there), strict=True))
-        return Batch(*joined, [name for one in there for name in one.names])
+        images, labels, keys = (
+            torch.cat([getattr(one, part) for one in there]) for part in ("images", "labels", "keys")
+        )
+        return Batch(images, labels, keys, [name for one in there for name in one.names])
 
     def identity(self, index: int) -> bytes:
         return self.inner.identity(index)
