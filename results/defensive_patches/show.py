@@ -35,12 +35,17 @@ def front(results: dict, model: str, path: Path) -> None:
     """Accuracy against hijack, a point for each set."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(5.2, 3.6), dpi=90)
-    for name, found in results.items():
-        if name != "none" and "hijacked" in found[model]:
-            x, y = found[model]["hijacked"], found[model]["own"]
-            axes.errorbar(100 * x[0], 100 * y[0], fmt="o", ms=4, yerr=[[100 * (y[0] - y[1])], [100 * (y[2] - y[0])]])
-            axes.annotate(name, (100 * x[0], 100 * y[0]), xytext=(4, 3), textcoords="offset points", fontsize=7)
+    figure, axes = plt.subplots(figsize=(5.6, 3.8), dpi=90)
+    for start, colour in (("selective", "tab:green"), ("wrong", "tab:orange"), ("", "tab:blue")):
+        named = [one for one in results if one != "none" and "hijacked" in results[one][model]]
+        mine = [one for one in named if one.startswith(start) and (start or not one.startswith(("selective", "wrong")))]
+        x, y = ([100 * results[one][model][what][0] for one in mine] for what in ("hijacked", "own"))
+        axes.plot(x, y, "o-" if start else "o", ms=4, lw=1, color=colour)
+        for place, one in enumerate(mine):
+            text = one.removeprefix(start) if start and place else one
+            axes.annotate(
+                text, (x[place], y[place]), xytext=(4, 4 - 9 * (place % 3)), textcoords="offset points", fontsize=6
+            )
     axes.axhline(100 * results["none"][model]["own"][0], color="grey", lw=1)
     axes.set_xlabel("hijacked by another's patch, %")
     axes.set_ylabel("right with its own, corrupted, %")

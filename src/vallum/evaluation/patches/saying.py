@@ -36,8 +36,10 @@ def verdict(own: np.ndarray, none: np.ndarray, alone: np.ndarray, hijack: np.nda
     'it is the printed label, for the patch does as well without the object.'
     """
     gain = own.mean() - none.mean()
-    if p > 0.05 or gain <= 0:
+    if p > 0.05:
         return "nothing that chance would not do."
+    if gain < 0:
+        return "it hurts."
     if alone.mean() >= 0.9 * own.mean():
         return "it is the printed label, for the patch does as well without the object."
     if hijack is not None and hijack.mean() > gain:
