@@ -16,6 +16,7 @@ from vallum.defences.defensive_patches import PatchSet, Ring
 from vallum.defences.defensive_patches.readers import MatchedFilter
 from vallum.errors import UserError
 from vallum.evaluation.patches import Judged, evaluate_patches
+from vallum.evaluation.patches.saying import verdict
 from vallum.evaluation.sections import Frontier, Matrix, Rates, Tradeoff
 from vallum.models import Model
 from vallum.report import write_report
@@ -94,6 +95,7 @@ def test_who_only_sees_objects_gains_nothing_and_is_not_hijacked(judged: Judged)
     assert (found["seer (held out)", "patch alone"] or 0) < 0.7
     assert found["seer (held out)", "label-free: two pass"] is not None
     assert "nothing that chance would not do" in judged.says[1]
+    assert verdict(np.zeros(90), np.ones(90), np.zeros(90), None, 0.0) == "it hurts."
 
 
 def test_pixels_that_an_attack_may_touch_are_those_that_a_model_sees(judged: Judged) -> None:
@@ -138,6 +140,10 @@ def test_pairs_are_tested_image_by_image(judged: Judged) -> None:
     pairs = next(one for one in judged.sections if isinstance(one, Rates) and "against each control, on" in one.title)
     row, column = pairs.rows.index("own minus grey"), pairs.columns.index("reader")
     assert pairs.signed
+    ruled = pairs.rows.index(f"label-free: two pass minus nothing, {FEW} images")
+    assert (
+        pairs.values[ruled][pairs.columns.index("seer (held out)")] == 0
+    )  # on the same images: patches tell it nothing
     assert (pairs.values[row][column] or 0) > 0.5
     assert pairs.p[row][column] < 1e-6  # type: ignore[operator]
     assert pairs.low[row][column] <= pairs.values[row][column] <= pairs.high[row][column]  # type: ignore[operator]

@@ -37,6 +37,16 @@ class Counting:
     def right(self, part: str, model: str, threats: Sequence[str]) -> np.ndarray | None:
         return self._mean(part, model, threats, lambda one: one.right)
 
+    def without_labels(self, model: str, rule: str, threats: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:
+        """By a rule and without any patch, on the images that both have: a rule was tried on few."""
+        ruled, bare = self.part("rules"), self.part("none")
+        named = f"{model}, {rule}"
+        if not all((named, spec) in ruled and (model, spec) in bare for spec in threats):
+            return None
+        keys = ruled[named, threats[0]].keys
+        by_rule = np.mean([ruled[named, spec].right for spec in threats], 0)
+        return by_rule, np.mean([bare[model, spec].at(keys).right for spec in threats], 0)
+
     def hijacked(self, part: str, model: str, threats: Sequence[str], wear: Wear | None = None) -> np.ndarray | None:
         """Whether the answer is the class of another's patch, which the image wears."""
         worn = wear or Wrong(self.wanted.patches, self.wanted.seed)

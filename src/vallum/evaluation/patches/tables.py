@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from vallum.defences.defensive_patches.rules import RULES
 from vallum.defences.defensive_patches.wearing import Beside, Wrong
 from vallum.evaluation.patches.counting import CLEAN, Counting
 from vallum.evaluation.sections import Rates
@@ -67,6 +68,11 @@ def pairs(c: Counting, threats: Sequence[str], title: str) -> Rates:
         rows[f"own minus {name}"] = {
             c.called(model): minus(c.right("own", model, threats), c.right(part, reader or model, threats))
             for model in c.models
+        }
+    for rule in RULES if c.part("rules") else ():
+        found = {model: c.without_labels(model, rule, threats) for model in c.models}
+        rows[f"label-free: {rule} minus nothing, {c.wanted.few} images"] = {
+            c.called(model): None if both is None else minus(*both) for model, both in found.items()
         }
     test = "McNemar's exact test" if len(threats) == 1 else "Wilcoxon's signed ranks, intervals by bootstrap"
     return table(title, "", c.columns, rows, f"{c.images(threats)} p by {test}, not corrected for how many there are.")
