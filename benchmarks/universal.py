@@ -37,12 +37,12 @@ def ours(spec: str) -> Fit:
     return fit
 
 
-def plain_loop(eps: float, epochs: int) -> Fit:
+def plain_loop(eps: float, epochs: int, seed: int = 0) -> Fit:
     """Stochastic gradient ascent as it is often written: constant steps of 0.8 eps, from nothing, the last point."""
 
     def fit(model: Counted, batch: Batch) -> Tensor:
         delta = torch.zeros_like(batch.images[:1])
-        order = torch.Generator().manual_seed(0)
+        order = torch.Generator().manual_seed(seed)
         for _ in range(epochs):
             for part in torch.randperm(len(batch), generator=order).split(64):
                 leaf = delta.clone().requires_grad_()
@@ -76,13 +76,15 @@ def art(eps: float, attacker: str, rounds: int) -> Fit:
     return fit
 
 
-def sides(eps: float) -> Iterator[tuple[str, Callable[[], Fit]]]:
+def sides(eps: float, seed: int) -> Iterator[tuple[str, Callable[[], Fit]]]:
     for form in ("chessboard", "low_frequency"):
         yield f"pattern {form}", lambda form=form: pattern(form, eps)
-    yield "vallum universal:steps=24", lambda: ours(f"universal:eps={eps!r},steps=24,targets=1")
-    yield "vallum universal:steps=96", lambda: ours(f"universal:eps={eps!r},steps=96,targets=1")
-    yield "vallum universal_deepfool, 1 round", lambda: ours(f"universal_deepfool:eps={eps!r},rounds=1")
-    yield "plain loop, 10 epochs", lambda: plain_loop(eps, 10)
+    for steps in (16, 24, 96):
+        spec = f"universal:eps={eps!r},steps={steps},targets=1,seed={seed}"
+        yield f"vallum universal:steps={steps}", lambda spec=spec: ours(spec)
+    yield "vallum universal_deepfool, 1 round", lambda: ours(f"universal_deepfool:eps={eps!r},rounds=1,seed={seed}")
+    for epochs in (10, 24, 48):
+        yield f"plain loop, {epochs} epochs", lambda epochs=epochs: plain_loop(eps, epochs, seed)
     yield "ART, fgsm, 3 rounds", lambda: art(eps, "fgsm", 3)
     yield "ART, pgd, 1 round", lambda: art(eps, "pgd", 1)
     yield "ART, deepfool, 1 round", lambda: art(eps, "deepfool", 1)
@@ -103,7 +105,8 @@ def main() -> None:
     asked.add_argument("--fit", type=int, default=256, help="images to fit on")
     asked.add_argument("--test", type=int, default=500)
     asked.add_argument("--eps", default="16/255")
-    asked.add_argument("--without", default="none such", help="leave out whose name holds this, as deepfool")
+    asked.add_argument("--seeds", type=int, default=1, help="searches of each, whose means are printed")
+    asked.add_argument("--without", default="", help="leave out whose names hold these, as ART,deepfool")
     given = asked.parse_args()
     torch.set_num_threads(1)
     eps = read_value(given.eps, float, "--eps")
@@ -119,21 +122,31 @@ def main() -> None:
     with torch.no_grad():
         clean = float((model(tested.images).argmax(1) == tested.labels).float().mean())
     print(f"{'none':<36} {clean:8.1%}")
-    for name, make in sides(eps):
-        if given.without in name:
+    left_out = [part for part in given.without.split(",") if part]
+    for row in zip(*(list(sides(eps, seed)) for seed in range(given.seeds)), strict=True):
+        name = row[0][0]
+        if any(part in name for part in left_out):
             continue
-        counted = Counted(model)
+        counted, left, took = Counted(model), [], 0.0
         try:
-            fit = make()
+            fits = [make() for _, make in row]
         except ImportError as problem:
             print(f"{name:<36} left out: {problem}")
             continue
-        began = time.process_time()
-        delta = fit(counted, fitted).clamp(-eps, eps)
-        took = time.process_time() - began
-        with torch.no_grad():
-            left = float((model((tested.images + delta).clamp(0, 1)).argmax(1) == tested.labels).float().mean())
-        print(f"{name:<36} {left:8.1%} {counted.forwards:9d} {counted.backwards:9d} {took:8.1f}", flush=True)
+        for fit in fits:
+            began = time.process_time()
+            delta = fit(counted, fitted).clamp(-eps, eps)
+            took += time.process_time() - began
+            with torch.no_grad():
+                answers = model((tested.images + delta).clamp(0, 1)).argmax(1)
+            left.append(float((answers == tested.labels).float().mean()))
+        n = len(left)
+        spread = f" ({min(left):.1%} to {max(left):.1%})" if n > 1 else ""
+        mean = sum(left) / n
+        print(
+            f"{name:<36} {mean:8.1%} {counted.forwards // n:9d} {counted.backwards // n:9d} {took / n:8.1f}{spread}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ FENCED = re.compile(r"^ *```(?:sh)?\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(r"^ *(vallum .*?)(?=^ *(?:vallum|pip|make) |\Z)", re.DOTALL | re.MULTILINE)
 COMMANDS = [
     pytest.param(command, id=" ".join(command.split())[:60])
-    for path in [*DOCUMENTS, *(ROOT / "src/vallum/cli").glob("*.py")]
+    for path in [*DOCUMENTS, *(ROOT / "src/vallum/cli").rglob("*.py")]
     for block in FENCED.findall(path.read_text("utf-8"))
     for command in COMMAND.findall(block)
 ]
@@ -42,4 +42,9 @@ def test_commands_are_of_the_right_form(line: str) -> None:
     group = typer.main.get_command(app)
     assert isinstance(group, click.Group) or hasattr(group, "commands")
     command = group.commands[words[0]]  # type: ignore[attr-defined]
+    while hasattr(command, "list_commands"):  # a group: `vallum patch make`
+        words = words[1:]
+        context = click.Context(command, info_name=words[0])
+        command = command.get_command(context, words[0])
+        assert command is not None, words[0]
     command.make_context(words[0], words[1:], resilient_parsing=False)

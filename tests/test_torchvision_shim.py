@@ -44,6 +44,12 @@ def test_a_declaration_by_somebody_else_is_completed() -> None:
     assert said == "True"
 
 
+def test_a_model_of_the_users_own_may_import_it(tmp_path: Path) -> None:
+    own = tmp_path / "mine.py"
+    own.write_text("def build():\n    import timm\n    return timm.create_model('resnet18', num_classes=3)\n")
+    assert run(f"import vallum\nprint(vallum.load_model('python:{own}:build').task.name)") == "CLASSIFY"
+
+
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A torchvision with a compiled part, which has declared nothing yet."""

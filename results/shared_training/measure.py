@@ -1,6 +1,8 @@
 """What is left of models under per-image and under universal attack: a line of JSON for each, appended to a file.
 
-python results/shared_training/measure.py OUT.jsonl NAME=MODEL ...
+    python results/shared_training/measure.py OUT.jsonl [test=DATA fit=DATA] NAME=MODEL ...
+
+Names that the file has already are left out, so that the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -9,56 +11,60 @@ import json
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 
 import vallum
+from vallum.data import Data
 from vallum.evaluation import eps_star
-from vallum.evaluation.statistics import rate
+from vallum.evaluation.evaluator import choose
+from vallum.evaluation.statistics import Interval, rate
+from vallum.images import Batch
 from vallum.threats import threat
 
-TEST = "builtin:signs?split=test&n=1000"
-SEARCH = "universal:steps=24,images=768,targets=1,data=builtin:signs?split=val&n=2000"
-LOOKED_AT = 400
+SOURCES = {"test": "builtin:signs?split=test&n=3000", "fit": "builtin:signs?split=val&n=2000"}
+SEARCH = "universal:steps=24,images=768,targets=1,data="
+ATTACKED = 400
 
 
-def accuracy(model: torch.nn.Module, batch: object, spec: str) -> float:
+def some(data: Data, n: int) -> Batch:
+    """The same of them for every model."""
+    return data.batch(choose(len(data), min(n, len(data)), 0))
+
+
+def accuracy(model: torch.nn.Module, batch: Batch, spec: str) -> Interval:
     attack, right = threat(spec), 0
-    for start in range(0, len(batch), 64):  # type: ignore[arg-type]
+    for start in range(0, len(batch), 64):
         part = slice(start, start + 64)
-        images = attack(model, batch.images[part], batch.labels[part], batch.keys[part])  # type: ignore[attr-defined]
+        images = attack(model, batch.images[part], batch.labels[part], batch.keys[part])
         with torch.no_grad():
-            right += int((model(images).argmax(1) == batch.labels[part]).sum())  # type: ignore[attr-defined]
-    return right
+            right += int((model(images).argmax(1) == batch.labels[part]).sum())
+    return rate(right, len(batch))
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    out, *named = sys.argv[1:]
-    data = vallum.load_data(TEST)
-    batch = data.batch(range(LOOKED_AT))
-    for text in named:
-        name, _, where = text.partition("=")
+    out, *rest = sys.argv[1:]
+    given = dict(text.split("=", 1) for text in rest)
+    test, fit = (given.pop(name, source) for name, source in SOURCES.items())
+    known = {json.loads(line)["model"] for line in Path(out).read_text().splitlines()} if Path(out).exists() else set()
+    data = vallum.load_data(test)
+    for name, where in given.items():
+        if name in known:
+            continue
         model, began = vallum.load_model(where), time.process_time()
         said: dict[str, object] = {"model": name}
-        for column, spec in (
-            ("clean", "clean"),
-            ("pgd 4/255", "pgd:eps=4/255,steps=10"),
-            ("pgd 8/255", "pgd:eps=8/255,steps=10"),
-        ):
-            said[column] = asdict(rate(accuracy(model, batch, spec), LOOKED_AT))
-        star = eps_star(model, data, 0.5, threat=SEARCH, n=LOOKED_AT, precision=3 / 255)
+        said["clean"] = asdict(accuracy(model, some(data, 3000), "clean"))
+        for eps in ("4/255", "8/255"):
+            few = some(data, ATTACKED)
+            said[f"pgd {eps}"] = asdict(accuracy(model, few, f"pgd:eps={eps},steps=10"))
+        star = eps_star(model, data, 0.5, threat=SEARCH + fit, n=ATTACKED, precision=4 / 255)
         said["eps_star 50 %"] = asdict(star)
         said["processor seconds"] = round(time.process_time() - began, 1)
         with open(out, "a") as file:
             file.write(json.dumps(said) + "\n")
-        print(
-            name,
-            {k: v["value"] if isinstance(v, dict) else v for k, v in said.items()},
-            [round(e * 255, 1) for e in star.eps],
-            [round(e, 3) for e in star.errors],
-            flush=True,
-        )
+        print(name, [round(e * 255, 1) for e in star.eps], [round(e, 3) for e in star.errors], flush=True)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,12 @@
 #!/bin/bash
-# The fine-tunings that measure.py looks at: train.sh FOLDER [SEED ...]; about 50 s of one core each.
+# The fine-tunings whose front measure.py looks at: train.sh FOLDER SEED [SHAREDNESS-EPS ...]; about a minute of one core each.
 folder=${1:?a folder for the models}
-shift
-for seed in "${@:-0}"; do
-    while read -r name recipe; do
-        vallum harden builtin:signs_resnet --data "builtin:signs?split=train&n=3000" --with "$recipe" \
-            --epochs 4 --lr 0.02 --batch-size 128 --seed "$seed" --validation 0 --out "$folder/$name-$seed" --quiet
-    done <<'RECIPES'
-s1-4 shared_training:eps=4/255,sharedness=1,batch_norm=frozen
-s1-8 shared_training:eps=8/255,sharedness=1,batch_norm=frozen
-s64-16 shared_training:eps=16/255,sharedness=64,batch_norm=frozen
-s64-24 shared_training:eps=24/255,sharedness=64,batch_norm=frozen
-fast-16 shared_training_fast:eps=16/255,batch_norm=frozen
-RECIPES
+seed=${2:?a seed}
+shift 2
+for cell in "${@:-1-2 1-4 1-8 16-8 16-16 64-16 64-32}"; do
+    for one in $cell; do
+        vallum harden builtin:signs_resnet --data "builtin:signs?split=train&n=4000" \
+            --with "shared_training:eps=${one#*-}/255,sharedness=${one%-*},batch_norm=frozen" \
+            --epochs 4 --lr 0.02 --batch-size 128 --seed "$seed" --validation 0 --out "$folder/s$one-$seed" --quiet
+    done
 done

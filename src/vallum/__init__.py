@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from vallum.data import load_clips, load_data
+    from vallum.defences import load_depth
     from vallum.defences.defensive_patches import make_patches
     from vallum.errors import UserError
     from vallum.evaluation import evaluate
@@ -30,6 +31,7 @@ _WHERE = {
     "load_model": "vallum.models",
     "load_data": "vallum.data",
     "load_clips": "vallum.data",
+    "load_depth": "vallum.defences",
     "threat": "vallum.threats",
     "evaluate": "vallum.evaluation",
     "audit": "vallum.evaluation.audit",
@@ -43,6 +45,7 @@ __all__ = [
     "load_model",
     "load_data",
     "load_clips",
+    "load_depth",
     "threat",
     "evaluate",
     "audit",

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from vallum.errors import UserError, did_you_mean
+from vallum.torchvision_shim import ensure_torchvision
 
 
 def find(where: str, name: str, kind: str, known: Iterable[str] = ()) -> Callable[..., Any]:
@@ -21,6 +22,7 @@ def find(where: str, name: str, kind: str, known: Iterable[str] = ()) -> Callabl
     >>> find("math", "hypot", "model source")(3, 4)
     5.0
     """
+    ensure_torchvision()  # what the user's code imports may want it, timm among others
     module = _run_file(Path(where).expanduser()) if where.endswith(".py") else _import(where, kind, known)
     try:
         found = functools.reduce(getattr, name.split("."), module)

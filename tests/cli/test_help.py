@@ -15,6 +15,7 @@ from vallum.cli.patch import COMMANDS as PATCH_COMMANDS
 from vallum.data import DATA_SOURCES
 from vallum.defences import RECIPES
 from vallum.defences.defensive_patches.settings import Settings as PatchSettings
+from vallum.defences.self_supervision import TASKS
 from vallum.models import MODEL_SOURCES, builtin_names
 from vallum.specs import parameters
 from vallum.threats import THREATS
@@ -101,7 +102,7 @@ def test_reading_a_run_does_not_import_torch() -> None:
 def test_the_list_shows_everything_with_its_parameters() -> None:
     said = command("list").out
     flat = " ".join(said.split())
-    for registry in (THREATS, RECIPES):
+    for registry in (THREATS, RECIPES, TASKS):
         for name in registry:
             assert f" {name} " in said
             for one in parameters(registry[name]):

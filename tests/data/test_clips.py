@@ -117,6 +117,49 @@ def test_cityscapes_sequences(save: Save, tmp_path: Path) -> None:
         load_clips(f"cityscapes:{tmp_path}/c")
 
 
+def test_clips_in_arrays(tmp_path: Path) -> None:
+    world = load_clips("builtin:streets?n=3&size=16x48")
+    batch = world.batch(range(3))
+    frames = (batch.frames * 255).round().byte().movedim(2, -1).numpy()
+    known = {name: getattr(batch, name).numpy() for name in ("intrinsics", "motion", "depth", "moving")}
+    np.savez(tmp_path / "all.npz", frames=frames, **known)
+    again = load_clips(f"npz:{tmp_path}/all.npz")
+    both = again.batch(range(3))
+    for name in ("frames", *known):
+        assert torch.equal(getattr(both, name), getattr(batch, name)), name
+    assert again.spec == f"npz:{tmp_path}/all.npz"
+    half = load_clips(f"npz:{tmp_path}/all.npz?size=8x24").read(1)
+    assert half.frames.shape == (3, 3, 8, 24)
+    assert half.depth is not None
+    assert half.moving is not None
+    assert half.intrinsics is not None
+    assert half.depth.shape == half.moving.shape == (8, 24)
+    assert half.moving.dtype == torch.bool
+    assert half.intrinsics[:2, 2].tolist() == pytest.approx([11.5, (float(batch.intrinsics[1, 1, 2]) + 0.5) / 2 - 0.5])
+    assert half.intrinsics[0, 0] == pytest.approx(float(batch.intrinsics[1, 0, 0]) / 2)
+    np.savez(tmp_path / "frames.npz", frames=frames)
+    alone = load_clips(f"npz:{tmp_path}/frames.npz").read(2)
+    assert alone.intrinsics is alone.motion is alone.depth is alone.moving is None
+    with pytest.raises(UserError, match="no clip 3"):
+        again.read(3)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"images": np.zeros((2, 4, 8, 3), np.uint8)}, "has no frames"),
+        ({"frames": np.zeros((2, 2, 4, 8, 3), np.uint8)}, r"frames of shape \(2, 2, 4, 8, 3\)"),
+        ({"frames": np.zeros((2, 3, 4, 8, 3), np.float32)}, "float32"),
+        ({"frames": np.zeros((2, 3, 4, 8, 3), np.uint8), "depth": np.zeros((2, 4, 4))}, r"depth .*\(2, 4, 8\)"),
+        ({"frames": np.zeros((2, 3, 4, 8, 3), np.uint8), "motion": np.zeros((1, 2, 4, 4))}, r"motion .*\(2, 2, 4, 4\)"),
+    ],
+)
+def test_arrays_that_are_no_clips(tmp_path: Path, arrays: dict[str, np.ndarray], said: str) -> None:
+    np.savez(tmp_path / "c.npz", **arrays)
+    with pytest.raises(UserError, match=said):
+        load_clips(f"npz:{tmp_path}/c.npz")
+
+
 class Blank(Clips):
     spec = "blank"
 

@@ -174,10 +174,10 @@ def test_clips_are_steps_of_one_drive() -> None:
         assert np.allclose(other[:3, :3] @ other[:3, :3].T, np.eye(3), atol=1e-5)
 
 
-def brute(camera: Camera, solids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def brute(camera: Camera, solids: np.ndarray, picked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The row and the depth of what each ray meets first: slabs and quadratics, ray by ray."""
-    count = len(camera.down) * len(camera.across)
-    rays = camera.directions(np.arange(count)).astype(float)  # (3, n)
+    count = len(picked)
+    rays = camera.directions(picked).astype(float)  # (3, n)
     first, row = np.full(count, np.inf), np.full(count, -1)
     with np.errstate(divide="ignore", invalid="ignore"):
         ground = -camera.at[1] / rays[1]
@@ -213,16 +213,32 @@ def test_rays_meet_what_they_meet_one_by_one() -> None:
     inside = (np.abs(x - 0.3) < size[1] / 2) & (np.abs(z) < size[2] / 2) & (low < 1.5) & (low + size[0] > 1.5)
     solids = solids[~inside]  # nobody looks out of a wall
     seen = cast(camera, solids)
-    row = seen.surface.ravel() // FACES
+    places = np.arange(seen.surface.size).reshape(seen.surface.shape)
+    picked = np.concatenate([places[:, 0].ravel(), places[:-1, 1, :-1].ravel()])  # all corners, and all centres
+    row = seen.surface.ravel()[picked] // FACES
     found = np.where(row >= FIRST_ROW, seen.rows[np.maximum(row - FIRST_ROW, 0)], np.where(row == GROUND_ROW, -2, -1))
-    expected, depth = brute(camera, solids)
-    depth_found = 1 / np.maximum(seen.inverse.ravel(), 1e-9)
+    expected, depth = brute(camera, solids, picked)
+    depth_found = 1 / np.maximum(seen.inverse.ravel()[picked], 1e-9)
     near = depth < 0.25  # nearer than the eye sees
     differ = (found != expected) & ~near
     assert differ.mean() < 2e-3  # at edges, by rounding, and what is smaller than a sample
     same = ~differ & ~near & (expected != -1)
     assert len(set(found[same])) > 30
     assert np.allclose(depth_found[same], depth[same], rtol=1e-3)
+
+
+def test_corners_and_centres_lie_where_pixels_have_them() -> None:
+    """Seen straight ahead a ray's place is the pixel's, through the intrinsics."""
+    made = WORLD.drive(0)
+    camera = Camera(np.zeros(3), np.eye(3), made.camera(0).across, made.camera(0).down)
+    height, width = WORLD.size
+    rays = camera.directions(np.arange((height + 1) * 2 * (width + 1)))
+    x, y = (made.intrinsics @ (rays * [[1], [-1], [1]]))[:2].reshape(2, height + 1, 2, width + 1)
+    across, down = np.meshgrid(np.arange(width + 1), np.arange(height + 1))
+    assert np.allclose(x[:, 0], across - 0.5, atol=1e-3)
+    assert np.allclose(y[:, 0], down - 0.5, atol=1e-3)
+    assert np.allclose(x[:, 1], across, atol=1e-3)
+    assert np.allclose(y[:, 1], down, atol=1e-3)
 
 
 def test_a_quarter_turn_is_a_rotation() -> None:

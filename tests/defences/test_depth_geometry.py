@@ -108,6 +108,20 @@ def test_ssim_is_its_definition() -> None:
     assert flat[0, 0, 0].item() == pytest.approx(0.85 * (1 - like) / 2 + 0.15 * 0.4, rel=1e-4)
 
 
+def test_the_gradient_that_is_written_out_is_that_of_autograd() -> None:
+    torch.manual_seed(0)
+    image, target, weight = torch.rand(3, 2, 3, 6, 9, dtype=torch.float64).unbind(0)
+    image[:, :, 2:4, 2:5] = target[:, :, 2:4, 2:5] + 0.02  # alike in places
+    image[0, :, :, 7:] = 1 - target[0, :, :, 7:]  # and opposed
+    weight = weight[:, 0]
+    image.requires_grad_()
+    plain = 0.85 * ((1 - ssim(image, target)) / 2).clamp(0, 1).mean(1) + 0.15 * (image - target).abs().mean(1)
+    torch.testing.assert_close(difference(image, target), plain)
+    (expected,) = torch.autograd.grad((plain * weight).sum(), image)
+    (found,) = torch.autograd.grad((difference(image, target) * weight).sum(), image)
+    torch.testing.assert_close(found, expected)
+
+
 def test_true_depth_explains_best(street: tuple[Tensor, ...]) -> None:
     """Every other depth, and every other motion, leaves a greater error."""
     frames, depth, motion, intrinsics, moving = street

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import math
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import vallum
 from vallum.data import load_clips, load_data
-from vallum.defences import Context, DepthMultitask, recipe
+from vallum.defences import Context, DepthMultitask, load_depth, recipe
+from vallum.defences.depth_multitask.companion import Companion, weighted_cross_entropy
 from vallum.defences.depth_multitask.feed import Feed
+from vallum.defences.depth_multitask.judging import constant_errors, depth_errors
 from vallum.defences.depth_multitask.networks import PoseNet, depth_of, inverse_depth, scale_gradient
-from vallum.defences.depth_multitask.recipe import Companion, verdict, weighted_cross_entropy
+from vallum.defences.depth_multitask.recipe import LEARNT, verdict
+from vallum.defences.depth_multitask.second_task import picture_loss, strangers
 from vallum.defences.depth_multitask.sharing import as_input, beside, encoder_of, features_of
 from vallum.errors import UserError
-from vallum.models import Model, Wrapped, load_model
+from vallum.models import Model, Wrapped, builtin_names, load_model
+from vallum.models.sources.builtin import SHIPPED
 from vallum.training import train
 
 VIDEO = "builtin:streets?n=6&size=32x64"
@@ -178,6 +184,76 @@ def test_a_step_teaches_all_that_it_should(form: Any) -> None:
     assert float(losses["abs_rel_to_constant"]) > 0
 
 
+def made_step(spec: str, **changed: Any) -> tuple[dict[str, Tensor], dict[str, Tensor], Companion]:
+    """The losses, what the segmenter's weights get of them, and the companion."""
+    model, made = segmenter().train(), recipe(spec)
+    torch.manual_seed(1)
+    companion = made.companion(model, BATCH.images)
+    assert isinstance(companion, Companion)
+    losses = made.step(model, BATCH, Context(**{"step": 300, "companion": companion, **changed}))
+    losses["loss"].backward()
+    return losses, gradients(model), companion
+
+
+def test_without_clips_segmentation_is_alone() -> None:
+    losses, found, companion = made_step("depth_multitask:clips=0,video=folder:nowhere")
+    assert losses.keys() == {"loss", "train_accuracy"}
+    assert not list(companion.parameters())
+    model = segmenter().train()
+    weights = companion.class_weights(BATCH.labels, 11)  # seen twice, the shares are the same
+    weighted_cross_entropy(model(BATCH.images), BATCH.labels, weights).backward()
+    torch.testing.assert_close(found, gradients(model))
+    assert recipe("depth_multitask:clips=0").finish(model, companion) == {}
+
+
+def test_controls_take_away_one_thing_each() -> None:
+    """All see the same clips, so batch norm and segmentation are the same; only the second task differs."""
+    base = f"depth_multitask:video={VIDEO},clips=1,jitter=0,task="
+    made = {task: made_step(base + task) for task in ("depth", "picture", "none")}
+    segmentation = {float(losses["segmentation_loss"].detach()) for losses, _, _ in made.values()}
+    assert len(segmentation) == 1
+    assert made["none"][0].keys() == {"loss", "segmentation_loss", "train_accuracy"}
+    assert float(made["picture"][0]["picture_loss"].detach()) > 0
+    assert made["picture"][2].decoder.heads[0].out_channels == 3
+    for task in ("depth", "picture"):
+        assert any(not torch.equal(made[task][1][name], made["none"][1][name]) for name in made["none"][1])
+    assert recipe(base + "picture").finish(segmenter().eval(), made["picture"][2].eval()) == {}
+
+
+def test_shuffled_frames_are_of_other_clips() -> None:
+    frames = torch.arange(4.0).view(4, 1, 1, 1, 1).expand(4, 3, 3, 2, 2)
+    shuffled = strangers(frames)
+    assert torch.equal(shuffled[:, 1], frames[:, 1])
+    assert bool((shuffled[:, 0] != shuffled[:, 1]).all() and (shuffled[:, 2] != shuffled[:, 1]).all())
+    losses, _, companion = made_step(f"depth_multitask:video={VIDEO},clips=1,task=shuffled")
+    assert float(losses["depth_loss"].detach()) > 0
+    made = recipe(f"depth_multitask:video={VIDEO},clips=1,task=shuffled,keep_depth=true")
+    findings = made.finish(segmenter().eval(), companion.eval())
+    assert findings["depth_learnt"] is False  # as it should be, so the run has not failed
+    assert "failed" not in findings
+    assert made.keep(companion) == {}
+    with pytest.raises(UserError, match="one clip"):
+        made_step(f"depth_multitask:video={VIDEO},clips=0.25,task=shuffled")
+
+
+def test_a_picture_that_is_drawn_as_it_is_costs_nothing() -> None:
+    picture = torch.rand(2, 3, 16, 24) * 0.9 + 0.05
+    exact = picture.logit()
+    assert float(picture_loss(picture, [exact])) < 1e-5
+    assert float(picture_loss(picture, [exact, torch.zeros_like(exact)])) > 0.05
+
+
+def test_noise_is_that_of_its_image_and_epoch() -> None:
+    made = recipe("depth_multitask:clips=0,noise=0.1")
+    noisy = made._noisy(BATCH, Context(seed=3))  # type: ignore[attr-defined]
+    some = replace(BATCH, images=BATCH.images[2:3], labels=BATCH.labels[2:3], keys=BATCH.keys[2:3])
+    assert torch.equal(made._noisy(some, Context(seed=3))[0], noisy[2])  # type: ignore[attr-defined]
+    assert not torch.equal(made._noisy(BATCH, Context(seed=3, epoch=1)), noisy)  # type: ignore[attr-defined]
+    deviations = (noisy - BATCH.images).flatten(1).std(1)
+    assert float(deviations.min()) > 0
+    assert float(deviations.max()) < 0.11
+
+
 def test_steps_are_the_same_whenever_they_are_made() -> None:
     found = []
     for _ in range(2):
@@ -272,7 +348,48 @@ def test_a_failed_run_says_so_and_keeps_its_findings(trained: Path) -> None:
     assert findings["depth_learnt"] is False
     assert findings["depth_abs_rel"] > 0.5 * findings["depth_constant_abs_rel"]
     assert "failed" in findings
-    assert (trained / "companion.safetensors").exists()
+    modes = [(trained / name).stat().st_mode for name in ("companion.safetensors", "weights.safetensors")]
+    assert modes[0] == modes[1]  # whoever may read the one may read the other
+
+
+def test_the_depth_branch_that_was_kept_sees_what_it_saw(trained: Path, tmp_path: Path) -> None:
+    """Against the depths that the training itself judged."""
+    depth = load_depth(trained)
+    clips = Feed(load_clips(VIDEO, size=(32, 64)), 0).judged(8)
+    errors = [depth_errors(depth(video.frames[:, 1]), torch.as_tensor(video.depth)) for video in clips]
+    findings = json.loads((trained / "vallum.json").read_text())["extra"]["training"]["findings"]
+    assert errors[0]["abs_rel"] == pytest.approx(findings["depth_abs_rel"], abs=1e-3)
+    logits, same = depth.with_logits(BATCH.images)
+    assert torch.equal(logits, load_model(str(trained))(BATCH.images))
+    assert torch.equal(same, depth(BATCH.images))
+    assert depth.motion(BATCH.images[:2], BATCH.images[2:]).shape == (2, 4, 4)
+    assert not any(p.requires_grad for p in depth.parameters())
+    shutil.copytree(trained, tmp_path / "bare", ignore=shutil.ignore_patterns("companion*"))
+    for other in (str(tmp_path / "bare"), "builtin:signs_resnet"):
+        with pytest.raises(UserError, match="keeps no depth"):
+            vallum.load_depth(other)
+
+
+def test_the_shipped_network_sees_depth() -> None:
+    """Against exact depth of clips it has not seen, through the gate that its training had to pass."""
+    video = load_clips("builtin:streets?split=test&n=6").batch(range(6))
+    with torch.no_grad():
+        found = load_depth("builtin:streets_segmenter_depth")(video.frames[:, 1])
+    true = torch.as_tensor(video.depth)
+    assert depth_errors(found, true)["abs_rel"] < LEARNT * constant_errors(true)["abs_rel"]
+
+
+@pytest.mark.parametrize("name", [name for name in builtin_names() if name.startswith("streets")])
+def test_the_shipped_segmenters_know_streets(name: str) -> None:
+    data = load_data("builtin:streets?split=test&n=12")
+    model, batch = load_model(f"builtin:{name}"), data.batch(range(12))
+    assert model.classes == data.classes
+    with torch.no_grad():
+        right = model(batch.images).argmax(1) == batch.labels
+    assert float(right.float().mean()) > 0.85
+    said = json.loads((SHIPPED / name / "vallum.json").read_text())["extra"]["training"]
+    assert recipe(said["recipe"]).spec == said["recipe"]
+    assert said["findings"].get("depth_learnt", True)
 
 
 def test_what_is_saved_is_an_ordinary_segmenter_of_the_same_cost(trained: Path) -> None:
@@ -309,9 +426,11 @@ def test_other_segmenters_with_an_encoder() -> None:
     [
         ("depth_multitask:balance=1.5", "balance=1.5"),
         ("depth_multitask:scales=5", "scales=5"),
-        ("depth_multitask:clips=0", "clips=0"),
+        ("depth_multitask:clips=-1", "clips=-1"),
         ("depth_multitask:smooth=-1", "smooth=-1"),
         ("depth_multitask:form=log", "one of normalised, sigmoid"),
+        ("depth_multitask:task=flow", "one of depth, shuffled, picture, none"),
+        ("depth_multitask:noise=-0.1", "noise=-0.1"),
     ],
 )
 def test_specs_that_make_no_sense(spec: str, said: str) -> None:

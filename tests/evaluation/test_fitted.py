@@ -23,6 +23,7 @@ from vallum.evaluation.evaluator import choose
 from vallum.evaluation.fitting import source
 from vallum.evaluation.radius import crossing, crossing_interval
 from vallum.evaluation.run import Run
+from vallum.evaluation.sections import Matrix, read
 from vallum.images import Task
 from vallum.models import Wrapped
 from vallum.models.model import Model
@@ -158,7 +159,8 @@ def test_segmenters_and_patches_are_evaluated_alike(tmp_path: Path) -> None:
     run = vallum.evaluate(painter, data, specs, n=8, out=tmp_path, **QUICK)
     left = {row["threat"]: row["value"] for row in run.summary if row["metric"] == "mIoU"}
     assert left["clean"] == 1.0
-    assert max(left[threat(spec).spec] for spec in specs) < 0.9
+    assert left[threat(specs[0]).spec] < 0.9
+    assert left[threat(specs[1]).spec] == 1.0  # of what a patch covers nobody is asked, and nothing else sees it
     hidden, patch = run.perturbations
     assert hidden["folds"][0]["goal"] == "hide 1"
     assert hidden["folds"][0]["answers"].get("green", 0) < 0.15
@@ -178,9 +180,9 @@ def test_a_perturbation_is_tried_on_another_model(tmp_path: Path) -> None:
     assert later.plan.threats[1].fingerprint != before  # other content is another threat, not an old row
 
 
-def test_a_transfer_matrix_is_each_perturbation_on_each_model() -> None:
+def test_a_transfer_matrix_is_each_perturbation_on_each_model(tmp_path: Path) -> None:
     data, models = images(40), {"sure": classifier(), "less": classifier(gain=2.0)}
-    table = transfer_matrix(models, data, SPEC, n=12)
+    table = transfer_matrix(models, data, SPEC, n=12, out=tmp_path)
     assert table.names == ["sure", "less"]
     keys = choose(40, 12, 0)
     for row, name in enumerate(table.names):
@@ -189,6 +191,10 @@ def test_a_transfer_matrix_is_each_perturbation_on_each_model() -> None:
             assert table.left[row][column].value == float((model(moved).argmax(1) == data[1][keys]).double().mean())
     clean = [float((model(data[0][keys]).argmax(1) == data[1][keys]).double().mean()) for model in models.values()]
     assert [cell.value for cell in table.left[-1]] == clean
+    (section,) = read(tmp_path)
+    assert isinstance(section, Matrix)
+    assert section.rows == ("sure", "less", "nothing")
+    assert section.values == tuple(tuple(cell.value for cell in row) for row in table.left)
     with pytest.raises(UserError, match="fitted to no model"):
         transfer_matrix(models, data, "pgd:eps=0.1")
 

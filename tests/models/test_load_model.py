@@ -196,7 +196,7 @@ def test_a_device_or_task_that_is_not_there() -> None:
 
 def test_every_source_shows_what_it_takes() -> None:
     ours = {"builtin", "folder", "hf", "net", "onnx", "python", "smp", "timm", "torchvision"}
-    assert set(MODEL_SOURCES) == ours | {"noisy_modelling"}
+    assert set(MODEL_SOURCES) == ours | {"noisy_modelling", "self_supervision"}
     for name in MODEL_SOURCES:
         line = (MODEL_SOURCES[name].__doc__ or "").splitlines()[0]
         assert line.endswith(".")

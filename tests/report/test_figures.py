@@ -112,6 +112,11 @@ def test_the_heat_map_holds_the_rates_and_their_means(run: Run) -> None:
         third = [study.rates[grid.title, f"{name}:3"].value for name in ("fog", "snow", "contrast")]
         assert table[MEAN]["3"] == pytest.approx(np.mean(third))
         assert table[MEAN]["1"] is None
+        known = study.rates[grid.title, "fog:1"]
+        row = grid.rows.index("fog")
+        assert grid.ranges[row] == ((known.low, known.high), *grid.ranges[row][1:2], None)
+        assert grid.said(row, 0) == f"{100 * known.value:.1f} [{100 * known.low:.1f}, {100 * known.high:.1f}]"
+        assert len(grid.ranges) == len(grid.values)
     mean = severities(study)
     assert mean is not None
     assert mean.title == "mean over 2 corruptions"

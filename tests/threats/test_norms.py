@@ -75,6 +75,25 @@ def test_projection_is_feasible_idempotent_and_no_feasible_point_is_nearer(
 
 
 @norms
+@pytest.mark.parametrize("radius", [0.0, 1e-6, 0.01, 1.0, 15.0])
+@pytest.mark.parametrize("kind", ["dense", "sparse", "equal"])
+@pytest.mark.parametrize("scale", [1e-3, 0.1, 10.0])
+def test_projection_in_float32_agrees_with_that_in_float64(norm: Norm, radius: float, kind: str, scale: float) -> None:
+    images, delta, _ = random_case(6, (3, 8, 8))
+    images[0], images[1] = 0, 1
+    if kind == "sparse":
+        delta = delta * (delta > 2)
+    elif kind == "equal":
+        delta = torch.where(delta > 0, 0.3, delta)
+    eps = torch.full((6,), radius)
+    found = norm.project(delta * scale, eps, -images, 1 - images)
+    low, high = -images.double(), 1 - images.double()
+    wanted = norm.project((delta * scale).double(), eps.double(), low, high)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=2e-6 * scale)
+    assert bool((norm.length(found) <= eps.double() * (1 + 1e-5) + 1e-9).all())
+
+
+@norms
 @pytest.mark.parametrize("scale", [1e-3, 0.3, 30.0])
 def test_projection_in_float32_stays_within_its_rounding(norm: Norm, scale: float) -> None:
     images, delta, eps = random_case(shape=(3, 32, 32))

@@ -366,6 +366,14 @@ def test_a_patch_shows_what_a_colour_counter_is_most_moved_by(tmp_path: Path) ->
     assert torch.equal(
         again(Colours(), batch.images, batch.labels, [5] * 9), fitted(Colours(), batch.images, batch.labels, [5] * 9)
     )
+    assert fitted.budget is not None
+    moved = fitted(Colours(), batch.images, batch.labels)
+    assert float(fitted.budget.norm.length(moved - batch.images).max()) == fitted.budget.eps == 0.25
+    masks = batch.labels.view(-1, 1, 1).expand(-1, 8, 8)
+    for one in (fitted, again):  # in a mask what it covers is ignored
+        seen, truth = one.with_labels(Colours(), batch.images, masks)
+        assert torch.equal(truth == IGNORE, (seen != batch.images).any(1))
+        assert torch.equal(truth[truth != IGNORE], masks[truth != IGNORE])
     aimed = UniversalPatch(share=0.25, steps=4, batch_size=10, target="green").fit(Colours(), data)
     assert aimed.found is not None
     assert aimed.found.facts["goal"] == "towards 1"

@@ -8,7 +8,13 @@ PACKAGES = (
     "torch", "torchvision", "timm", "segmentation-models-pytorch", "lightning-fabric", "safetensors",
     "duckdb", "numpy", "scipy", "pillow",
 )  # fmt: skip
-EXTRAS = {"hf": "transformers", "onnx": "onnx2torch", "ray": "ray", "tensorboard": "tensorboard"}
+EXTRAS = {
+    "hf": "transformers",
+    "onnx": "onnx2torch",
+    "ray": "ray",
+    "tensorboard": "tensorboard",
+    "patches": "reportlab",
+}
 
 
 def doctor() -> None:

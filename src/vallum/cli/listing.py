@@ -6,15 +6,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-KINDS = ("models", "data", "clips", "threats", "defences")
+KINDS = ("models", "data", "clips", "threats", "defences", "tasks")
 
 
 def listing(
     kind: Annotated[
-        Literal["models", "data", "clips", "threats", "defences", "all"], typer.Argument(help="What to list.")
+        Literal["models", "data", "clips", "threats", "defences", "tasks", "all"], typer.Argument(help="What to list.")
     ] = "all",
 ) -> None:
-    """List models, data, clips of video, threats and defences, with what each takes.
+    """List models, data, clips of video, threats, defences and self-supervised tasks, with what each takes.
 
     ```
     vallum list
@@ -36,11 +36,12 @@ def listing(
 def _entries(kind: str) -> list[tuple[str, str, str]]:
     from vallum.specs import parameters
 
-    if kind in ("threats", "defences"):
+    if kind in ("threats", "defences", "tasks"):
         from vallum.defences import RECIPES
+        from vallum.defences.self_supervision import TASKS
         from vallum.threats import THREATS
 
-        registry = THREATS if kind == "threats" else RECIPES
+        registry: Any = {"threats": THREATS, "defences": RECIPES, "tasks": TASKS}[kind]
         return [
             (name, _first_line(registry[name]), "\n".join(f"{p}  {p.help}" for p in parameters(registry[name])))
             for name in registry

@@ -9,6 +9,8 @@ from typing import Literal
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from vallum.threats.scaled import scaled
+
 BatchNormMode = Literal["eval", "train"]
 
 
@@ -16,7 +18,8 @@ BatchNormMode = Literal["eval", "train"]
 def attack_mode(model: nn.Module, batch_norm: BatchNormMode) -> Iterator[None]:
     """No dropout, and batch norm with its running statistics ("eval") or the batch's own ("train").
 
-    Neither mode lets the attack change the running statistics. Afterwards every layer is in the mode it was in.
+    Neither mode lets the attack change the running statistics, and nothing learns meanwhile: what batch norm does to
+    weights is not followed back. Afterwards every layer is in the mode it was in.
     """
     training = [(module, module.training) for module in model.modules()]
     norms = [(m, m.track_running_stats) for m in model.modules() if isinstance(m, _BatchNorm)]
@@ -25,7 +28,8 @@ def attack_mode(model: nn.Module, batch_norm: BatchNormMode) -> Iterator[None]:
         if batch_norm == "train":
             for norm, _ in norms:
                 norm.training, norm.track_running_stats = True, False
-        yield
+        with scaled(model):
+            yield
     finally:
         for module, was in training:
             module.training = was

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor
 
 from vallum.defences.cost import Cost, cost_of
-from vallum.defences.stand_ins import Averaged, StraightThrough
+from vallum.defences.stand_ins import Averaged, StandIn, StraightThrough
 from vallum.defences.surface import Surface, black_box, carried_over
 from vallum.errors import UserError
 from vallum.models.model import Model
@@ -60,19 +60,25 @@ class Defence(Model):
 
     def attack_surfaces(self) -> Sequence[Surface]:
         """How the whole stack, from here down to the bare model, must be attacked."""
-        surfaces = [Surface("direct", self), *(self._surface(way, self.through(way)) for way in self._ways())]
+        ways = self._ways()
+        surfaces = [Surface("direct", self), *(self._surface(way, self.through(way), by) for way, by in ways.items())]
         if self.draws_at_random:
-            surfaces.append(self._surface("expectation", self))
+            surfaces.append(self._surface("expectation", self, self))
             surfaces.append(Surface("known draw", self, known_draw=True, in_union=False))
         surfaces.append(Surface("black-box", self, attack=black_box))
         surfaces.append(Surface("transfer", self.bare, knows_defence=False, attack=carried_over))
         return surfaces
 
-    def _surface(self, name: str, through: Model) -> Surface:
-        """Through this model, or through its mean over several draws where the defence draws at random."""
+    def _surface(self, name: str, through: Model, by: Model) -> Surface:
+        """Through this model, or through its mean over several draws where the defence draws at random.
+
+        What a stand-in says of itself, as how much longer an attack takes there, holds for the surface.
+        """
+        slower = by.weight if isinstance(by, StandIn) else 1.0
+        said: dict[str, Any] = {"attack": by.attack, "thorough": by.thorough} if isinstance(by, StandIn) else {}
         if not self.draws_at_random:
-            return Surface(name, through)
-        return Surface(name, Averaged(through, self.average_over), weight=self.average_over)
+            return Surface(name, through, weight=slower, **said)
+        return Surface(name, Averaged(through, self.average_over), weight=slower * self.average_over, **said)
 
     @property
     def bare(self) -> Model:
@@ -118,9 +124,11 @@ class Defence(Model):
         stand_ins = mine.stand_ins()
         return stand_ins.get(way) or next(iter(stand_ins.values()), mine)
 
-    def _ways(self) -> list[str]:
-        inner = self.model._ways() if isinstance(self.model, Defence) else []
-        return list(dict.fromkeys([*self.stand_ins(), *inner]))
+    def _ways(self) -> dict[str, Model]:
+        """The stand-ins of all parts of the stack, the outermost first."""
+        inner = self.model._ways() if isinstance(self.model, Defence) else {}
+        mine = self.stand_ins()
+        return {**mine, **{name: way for name, way in inner.items() if name not in mine}}
 
 
 def surfaces_of(model: Model, thorough: bool = True) -> Sequence[Surface]:

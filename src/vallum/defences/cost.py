@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -31,7 +31,7 @@ def cost_of(model: Model, bare: Model, images: Tensor, rounds: int = 3) -> Cost:
     >>> cost_of(bare, bare, torch.rand(4, 3, 32, 32)).passes
     1.0
     """
-    work = [_operations(one, images) for one in (model, bare)]
+    work = [operations(one, images) for one in (model, bare)]
     ratios = []
     for _ in range(rounds):
         mine, its = (_seconds(one, images) for one in (model, bare))
@@ -39,7 +39,8 @@ def cost_of(model: Model, bare: Model, images: Tensor, rounds: int = 3) -> Cost:
     return Cost(round(work[0] / work[1], 3) if work[1] else float("nan"), round(statistics.median(ratios), 3))
 
 
-def _operations(model: Model, images: Tensor) -> int:
+def operations(model: nn.Module, images: Tensor) -> int:
+    """Products and sums of one call."""
     with _Counting() as counter, torch.no_grad():
         model(images)
     return counter.total

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from vallum.models.model import Model
 from vallum.specs import Registry
 from vallum.threats.base import Threat
 
+KEPT = "companion.safetensors"  # in the folder of a trained model: what its recipe keeps of the companion
 Losses = dict[str, Tensor]  # "loss" is minimised; whatever else is there goes to the log
 
 
@@ -52,7 +53,8 @@ class Recipe:
     changes while training lives in the companion, never in the recipe.
     """
 
-    tasks: ClassVar[tuple[Task, ...]] = tuple(Task)  # what the models that it trains may be there for
+    trains: ClassVar[tuple[Task, ...]] = tuple(Task)  # what the models that it trains may be there for
+    settles_on: ClassVar[int] = 0  # clean training images that `settle` gets to see
 
     @property
     def spec(self) -> str:
@@ -90,6 +92,13 @@ class Recipe:
     def step(self, model: Model, batch: Any, context: Context) -> Losses:
         """The losses of one part, each a mean over its images."""
         raise NotImplementedError
+
+    def settle(self, model: Model, batches: Iterable[Batch]) -> dict[str, Any]:
+        """Once at the end, with the weights that are saved: for what must be known of clean training images.
+
+        Every process sees the same images. Returned is what is worth keeping beside `finish`'s findings.
+        """
+        return {}
 
     def finish(self, model: Model, companion: nn.Module) -> dict[str, Any]:
         """What is known of the trained model besides its accuracy, to be kept beside it; called once, at the end.

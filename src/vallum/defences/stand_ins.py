@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from vallum.defences.chance import drawing
 from vallum.models.model import Model
+from vallum.threats.base import Threat
+from vallum.threats.losses import rewarded
 
 if TYPE_CHECKING:
     from vallum.defences.base import Defence
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
 
 class StandIn(Model):
     """Answers for another model, of which it has all the facts."""
+
+    attack: Callable[[Threat], Threat | None] | None = None  # what an attack becomes through it, as in Surface
+    thorough: bool = False  # only gone through where everything is asked for
+    weight: float = 1.0  # how much longer an attack takes through it than on what it stands for, about
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -81,7 +88,7 @@ class Averaged(StandIn):
         n = len(images)
         with drawing(numbers=[number for number in range(self.draws) for _ in range(n)]):
             logits = self.model(images.repeat(self.draws, 1, 1, 1))  # all draws in one batch
+        reward: Tensor | None = getattr(logits, "reward", None)  # (draws * N,)
         logits = logits.view(self.draws, n, *logits.shape[1:])
-        if self.of == "logits":
-            return logits.mean(0)
-        return logits.log_softmax(2).logsumexp(0)
+        mean = logits.mean(0) if self.of == "logits" else logits.log_softmax(2).logsumexp(0)
+        return mean if reward is None else rewarded(mean, reward.view(self.draws, n).mean(0))

@@ -57,6 +57,14 @@ class Grid:
     values: tuple[tuple[float | None, ...], ...]
     percent: bool = True
     note: str = ""
+    ranges: tuple[tuple[tuple[float, float] | None, ...], ...] = ()  # the intervals, shown under the pointer
+
+    def said(self, row: int, column: int) -> str:
+        """A number with its interval, where it has one."""
+        value = self.values[row][column]
+        assert value is not None
+        ends = self.ranges[row][column] if self.ranges else None
+        return said(Mark(column, value, *(ends or (None, None))), self.percent)
 
 
 @dataclass(frozen=True)

@@ -28,19 +28,19 @@ def heatmaps(study: Study) -> list[Grid]:
 def _grid(
     study: Study, model: str, places: dict[tuple[str, float], str], names: tuple[str, ...], severities: list[float]
 ) -> Grid:
-    def rate(name: str, severity: float) -> float | None:
-        at = study.rates.get((model, places.get((name, severity), "")))
-        return None if at is None else at.value
-
-    values: list[list[float | None]] = [[rate(name, severity) for severity in severities] for name in names]
+    at = [[study.rates.get((model, places.get((name, severity), ""))) for severity in severities] for name in names]
+    values: list[list[float | None]] = [[None if rate is None else rate.value for rate in row] for row in at]
+    ranges = [[None if rate is None else (rate.low, rate.high) for rate in row] for row in at]
     columns = [f"{severity:g}" for severity in severities]
     if len(severities) > 1:
         columns.append(MEAN)
         values = [[*row, _mean(row)] for row in values]
     rows = (*names, MEAN)
     values.append([_mean([row[place] for row in values]) for place in range(len(columns))])
+    without = [None] * len(columns)  # of a mean over corruptions no interval is known
     shown = tuple(tuple(row) for row in values)
-    return Grid(model, "corruption", "severity", rows, tuple(columns), shown)
+    known = tuple(tuple([*row, None][: len(columns)]) for row in ranges)
+    return Grid(model, "corruption", "severity", rows, tuple(columns), shown, ranges=(*known, tuple(without)))
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -30,7 +30,7 @@ def grid(figure: Grid, legend: bool) -> str:
                 continue
             fill, ink = shade((value - low) / (high - low) if high > low else 0.5)
             box = f'x="{left + cell * column + 1:.1f}" y="{y + 1}" width="{cell - 2:.1f}" height="{ROW - 2}" rx="3"'
-            tip = safe(f"{name}, {figure.columns[column]}: {written(value, figure.percent)}")
+            tip = safe(f"{name}, {figure.columns[column]}: {figure.said(place, column)}")
             number = written(value, figure.percent)
             at = f'x="{left + cell * (column + 0.5):.1f}" y="{y + 16}" text-anchor="middle" style="fill:{ink}"'
             parts.append(f'<g><title>{tip}</title><rect {box} fill="{fill}"/><text {at}>{number}</text></g>')

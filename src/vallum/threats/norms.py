@@ -93,27 +93,25 @@ class L2:
     name = "2"
 
     def length(self, delta: Tensor) -> Tensor:
-        return delta.flatten(1).double().norm(dim=1)
+        return torch.linalg.vector_norm(delta.flatten(1), dim=1, dtype=torch.float64)
 
     def project(self, delta: Tensor, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
         # By the optimality conditions the answer is clip(s * delta) with one factor s <= 1 per image. Start where no
-        # coordinate meets its bound; those that do are fixed there and s grows for the others, until none is new.
-        size, room = _sides(delta, low, high)
-        radius, square = eps.double().square(), size.square()
-        left, free = radius, square.sum(1)  # (N,) what is left of the radius for the coordinates that are free
-        shrunk = size * _column((left / free.clamp_min(1e-300)).sqrt().clamp_max(1.0))
-        bound = shrunk > room
-        if not bool(bound.any()):
-            return _signed(shrunk, delta)
-        square_room = room.square()
+        # coordinate meets its bound; those that do are fixed there and s grows for the others, until it grows no more.
+        flat, low, high, radius = delta.flatten(1), low.flatten(1), high.flatten(1), eps.double()
+        factor = (radius / self.length(flat).clamp_min(1e-150)).clamp_max(1)  # (N,)
         while True:
-            left = (radius - (square_room * bound).sum(1)).clamp_min(0)
-            free = square.masked_fill(bound, 0).sum(1)
-            factor = _column((left / free.clamp_min(1e-300)).sqrt().clamp_max(1.0))
-            meets = (factor * size > room).logical_or_(bound)
-            if torch.equal(meets, bound):
-                return _signed(torch.minimum(factor * size, room), delta)
-            bound = meets
+            shrunk = flat * _column(factor.to(flat.dtype))  # (N, D)
+            inside = shrunk.clamp(low, high)
+            if torch.equal(inside, shrunk):
+                return inside.view_as(delta)
+            free = self.length(flat * (shrunk == inside))
+            left = radius.square() - (self.length(inside).square() - (factor * free).square())
+            grown = (left.clamp_min(0).sqrt() / free.clamp_min(1e-150)).clamp_max(1).maximum(factor)
+            grows = grown > factor * (1 + torch.finfo(flat.dtype).eps)
+            if not bool(grows.any()):
+                return inside.view_as(delta)
+            factor = torch.where(grows, grown, factor)  # an image that is done waits for its neighbours unmoved
 
     def random(self, draws: Draws, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
         direction = draws.normal(*low.shape[1:], purpose="start", device=low.device).to(low.dtype)

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor
 
 from vallum.data import Data, load_data
-from vallum.defences.recipe import Recipe
+from vallum.defences.recipe import KEPT, Recipe
 from vallum.defences.recipe import recipe as make_recipe
+from vallum.disk import write_whole
 from vallum.errors import UserError
 from vallum.machine import command
 from vallum.models import Model, load_model, save_model
@@ -26,8 +27,6 @@ from vallum.training.loader import held_out
 from vallum.training.processes import make_fabric, spawns
 from vallum.training.settings import Settings
 from vallum.training.worker import Job, Worker, lay_out, reproducible
-
-KEPT = "companion.safetensors"  # what a recipe keeps of what it trained beside the model
 
 
 def train(
@@ -60,9 +59,9 @@ def train(
     watched = images if share is not None else validation if isinstance(validation, Data) else load_data(validation)
     network = model if isinstance(model, Model) else _made(model, images, how.seed)
     _check(network, images, watched)
-    if images.task not in chosen.tasks:
+    if images.task not in chosen.trains:
         raise UserError(
-            f"{chosen.spec.partition(':')[0]} is for {', '.join(chosen.tasks)}", f"the data are to {images.task}"
+            f"{chosen.spec.partition(':')[0]} is for {', '.join(chosen.trains)}", f"the data are to {images.task}"
         )
     folder = _writable(out)
     if build and not network.build:
@@ -98,6 +97,7 @@ def train(
         network.load_state_dict(state["average"] or state["model"])
         network.classes = network.classes or images.classes
         network.eval()
+    findings = {**findings, **_settled(chosen, network, images, indices, how.batch_size)}
     if fabric.is_global_zero:
         facts = {
             "command": command(),
@@ -112,7 +112,7 @@ def train(
         }
         _save(network, folder, build, facts)
         if kept:
-            save_file(kept, folder / KEPT)
+            write_whole(folder / KEPT, lambda path: path.write_bytes(save(kept)))  # save_file's would be private
         if "failed" in findings:
             raise UserError(
                 f"{chosen.spec} has failed: {findings['failed']}",
@@ -143,6 +143,15 @@ def _around(chosen: Recipe, network: Model, data: Data, seed: int) -> Model:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return chosen.around(network, first.images)
+
+
+def _settled(chosen: Recipe, network: Model, data: Data, indices: np.ndarray, batch_size: int) -> dict[str, Any]:
+    """What the recipe makes of clean training images at the end."""
+    some = indices[: chosen.settles_on].tolist()
+    if not some:
+        return {}
+    batches = (data.batch(some[start : start + batch_size]) for start in range(0, len(some), batch_size))
+    return chosen.settle(network, (batch.to(network.device) for batch in batches if len(batch)))
 
 
 def _work(fabric: Any, job: Job) -> tuple[float, dict[str, Any], dict[str, Tensor]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +32,7 @@ def toy_data(count: int = 300, seed: int = 0) -> Data:
     return load_data(world(count, seed), classes=CLASSES)
 
 
+@functools.cache
 def toy_model(seed: int = 0, width: int = 12) -> Model:
     """Trained for a second: near 100 % on the bare world."""
     with torch.random.fork_rng():

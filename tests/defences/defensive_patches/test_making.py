@@ -36,14 +36,15 @@ SPECS = {name: name for name in MAKERS} | {
 def quickly(models: Any, spec: str, **given: Any) -> PatchSet:
     several = not maker(spec).single
     settings: dict[str, Any] = {
-        "shape": "ring:outer=14,inner=10", "steps": 8, "batch_size": 24, "looks": 2, "quiet": True, "start": "noise",
+        "shape": "ring:outer=14,inner=10", "steps": 8, "batch_size": 12, "looks": 2, "watch": 32, "quiet": True,
+        "start": "noise",
     }  # fmt: skip
     return make_patches(models if several else models[0], toy_data(), spec, **(settings | given))
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_every_maker_makes_better_patches_than_it_began_with(spec: str, toy_nets: list[Model]) -> None:
-    patches = quickly(toy_nets, spec, steps=30, schedule="constant", looks=30)
+    patches = quickly(toy_nets, spec, steps=16, schedule="constant", looks=16, watch=32, batch_size=16)
     losses = [row["loss"] for row in patches.made["history"]]
     assert losses[-1] < losses[0]
     assert patches.made["best_step"] == 1 + int(np.argmin(losses))
@@ -189,7 +190,15 @@ def judged() -> dict[str, dict[str, float]]:
     for spec in ("ensemble", *(f"selective:wrong={b},alone=0" for b in (0.1, 1, 10)), "universal"):
         start = "noise" if spec == "universal" else "prior"
         patches = make_patches(
-            model, toy_data(), spec, shape="ring:outer=16,inner=8", start=start, steps=100, batch_size=32, quiet=True
+            model,
+            toy_data(),
+            spec,
+            shape="ring:outer=16,inner=8",
+            start=start,
+            steps=100,
+            batch_size=32,
+            looks=2,
+            quiet=True,
         )
         found[spec] = {
             "own": told(model, patches.lay(images, labels), labels),

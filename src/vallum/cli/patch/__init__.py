@@ -9,7 +9,14 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 # Imported when one is asked for: their options are made from dataclasses of the family, which imports torch.
-COMMANDS = {"make": "vallum.cli.patch.make:make", "evaluate": "vallum.cli.patch.evaluate:evaluate"}
+COMMANDS = {
+    "make": "vallum.cli.patch.make:make",
+    "evaluate": "vallum.cli.patch.evaluate:evaluate",
+    "print": "vallum.cli.patch.printing:print_",
+    "rectify": "vallum.cli.patch.rectify:rectify",
+    "chart": "vallum.cli.patch.chart:chart",
+    "fit-printer": "vallum.cli.patch.fit_printer:fit_printer",
+}
 SETTINGS: dict[str, Any] = {
     "add_completion": False,
     "context_settings": {"help_option_names": ["-h", "--help"]},
@@ -54,6 +61,8 @@ patch = typer.Typer(
     vallum patch make builtin:signs_resnet --out runs/patches
     vallum patch evaluate runs/patches --models builtin:signs_resnet \\
         --held-out builtin:signs_vit --out runs/judged
+    vallum patch print runs/patches --object-width 600mm --out runs/print
+    vallum patch rectify photos/*.jpg --sheet runs/print --out runs/photos
     ```
     """,
     **SETTINGS,

@@ -59,6 +59,13 @@ def make(
             rich_help_panel=PATCH,
         ),
     ] = "plain",
+    printer: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of `vallum patch fit-printer`: patches are made for what a camera sees of their print.",
+            rich_help_panel=PATCH,
+        ),
+    ] = None,
     fineness: Annotated[
         int, typer.Option(help="Pixels of the patch for each of the images', each way.", rich_help_panel=PATCH)
     ] = 1,
@@ -99,6 +106,7 @@ def make(
     """
     import vallum
     from vallum.defences.defensive_patches.make import SHEET, make_patches
+    from vallum.defences.defensive_patches.printing.printer import load_printer
 
     sources = [*(more or []), *(models or [])]
     if not sources:
@@ -107,6 +115,7 @@ def make(
         )
     what: dict[str, Any] = {"shape": shape, "colours": colours, "scenes": scenes, "fineness": fineness, "start": start}
     how: dict[str, Any] = {"out": out, "device": device, "fresh": fresh, "quiet": quiet}
+    how["printer"] = None if printer is None else load_printer(printer)
     images = vallum.load_data(data, size=size)
     patches = make_patches(sources, images, maker, **what, **how, **read_settings(Settings, settings))
     if quiet:

@@ -8,6 +8,7 @@ the others, where w is the greatest; the body is hit where the former is nearer.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,27 +27,39 @@ _CORNERS = np.array([[(c >> bit & 1) * 2 - 1 for bit in range(3)] for c in range
 
 @dataclass(frozen=True)
 class Camera:
-    """Where it is, which way its right, up and ahead point, and its samples' places on the plane at depth 1."""
+    """Where it is, which way its right, up and ahead point, and its samples' places on the plane at depth 1.
+
+    Samples are the pixels' corners and centres: of lines half a pixel apart, where even lines cross or odd ones do.
+    They lie in a lattice (H + 1, 2, W + 1): a row of corners, then the row of centres beneath it, whose last column,
+    as the last row of centres, belongs to no pixel.
+    """
 
     at: np.ndarray  # (3,)
     axes: np.ndarray  # (3, 3): rows are right, up, ahead
-    across: np.ndarray  # (W,) float32: to the right
-    down: np.ndarray  # (H,) float32
+    across: np.ndarray  # (2 W + 1,) float32: to the right
+    down: np.ndarray  # (2 H + 1,) float32
+
+    @functools.cached_property
+    def lattice(self) -> tuple[np.ndarray, np.ndarray]:
+        """To the right (2, W + 1), of corners and of centres, and down (H + 1, 2)."""
+        right, below = (np.append(line, 2 * line[-1] - line[-2]) for line in (self.across, self.down))
+        return np.ascontiguousarray(right.reshape(-1, 2).T), below.reshape(-1, 2)
 
     def directions(self, picked: np.ndarray) -> np.ndarray:
-        """(3, n): x, y and z of the rays of samples, numbered row by row."""
+        """(3, n): x, y and z of the rays of samples, numbered as they lie in the lattice."""
         right, up, ahead = self.axes.astype(np.float32)[:, :, None]
-        row = picked // len(self.across)
-        column = picked - row * len(self.across)
-        return ahead - up * self.down.take(row) + right * self.across.take(column)
+        across, down = self.lattice
+        row = picked // across.shape[1]
+        column = picked - row * across.shape[1] + (row & 1) * across.shape[1]
+        return ahead - up * down.ravel().take(row) + right * across.ravel().take(column)
 
 
 @dataclass(frozen=True)
 class Seen:
     """What the samples see: the id of a surface, and one over its depth."""
 
-    surface: np.ndarray  # (H, W) int32
-    inverse: np.ndarray  # (H, W) float32
+    surface: np.ndarray  # (H + 1, 2, W + 1) int32, as the camera's lattice
+    inverse: np.ndarray  # (H + 1, 2, W + 1) float32
     rows: np.ndarray  # of the solids that may be seen, in the order of the ids
 
 
@@ -59,17 +72,20 @@ def cast(camera: Camera, solids: np.ndarray) -> Seen:
     kept = (box[:, 1] > box[:, 0]) & (box[:, 3] > box[:, 2])
     order = np.flatnonzero(kept)[np.argsort(nearest[kept], kind="stable")]
     rows, box, nearest = ahead[order], box[order], nearest[order]
+    box[:, 1::2] += 1
+    box //= 2  # from lines to pairs of them
     seen = solids[rows]
     planes, outside, faces = _planes(seen, camera)
     quadrics = _quadrics(seen, camera)
-    area = (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2])
+    area = 2 * (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2])
+    across, down = camera.lattice
     fronts, rounds = outside.sum(1).tolist(), seen["round"].tolist()
     for number in np.flatnonzero(area > SMALL).tolist():
         left, right, top, low = box[number].tolist()
-        window = inverse[top:low, left:right]
+        window = inverse[top:low, :, left:right]
         if window.min() * nearest[number] >= 1:  # all of it is hidden
             continue
-        u, v = camera.across[left:right], camera.down[top:low]
+        u, v = across[:, left:right], down[top:low]
         start = (number + FIRST_ROW) * FACES
         if rounds[number]:
             entry = _into_ball(quadrics[number], u, v)
@@ -78,7 +94,7 @@ def cast(camera: Camera, solids: np.ndarray) -> Seen:
         else:
             entry, leave, side = _into_frustum(planes[number], fronts[number], faces[number] + start, u, v)
             hit = (entry > leave) & (entry > window)
-        np.copyto(surface[top:low, left:right], side, where=hit)
+        np.copyto(surface[top:low, :, left:right], side, where=hit)
         np.copyto(window, entry, where=hit)
     small = np.flatnonzero(area <= SMALL)
     for some, into in ((small[~seen["round"][small]], _into_frustums), (small[seen["round"][small]], _into_balls)):
@@ -96,14 +112,15 @@ def cast(camera: Camera, solids: np.ndarray) -> Seen:
 
 def _candidates(box: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """All samples of all boxes in one list: the number of the box, the place in the grid, u and v."""
-    wide, high = box[:, 1] - box[:, 0], box[:, 3] - box[:, 2]
+    right, below = camera.lattice
+    wide, high = box[:, 1] - box[:, 0], 2 * (box[:, 3] - box[:, 2])
     area = wide * high
     row = np.repeat(np.arange(len(box)), area)
     number = np.arange(len(row)) - np.repeat(np.cumsum(area) - area, area)
     down = number // wide[row]
     across = number - down * wide[row] + box[row, 0]
-    down += box[row, 2]
-    return row, down * len(camera.across) + across, camera.across[across], camera.down[down]
+    down += 2 * box[row, 2]
+    return row, down * right.shape[1] + across, right[down & 1, across], below.ravel()[down]
 
 
 def _in_front(solids: np.ndarray, camera: Camera) -> np.ndarray:
@@ -120,7 +137,8 @@ def _in_front(solids: np.ndarray, camera: Camera) -> np.ndarray:
 
 def _ground(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     right, up, ahead = (camera.axes[:, 1] / camera.at[1]).astype(np.float32)
-    inverse = (up * camera.down - ahead)[:, None] - (right * camera.across)[None, :]
+    across, down = camera.lattice
+    inverse = (up * down - ahead)[:, :, None] - right * across
     surface = np.where(inverse > 0, np.int32(GROUND_ROW * FACES + TOP), np.int32(SKY_ROW * FACES))
     return np.maximum(inverse, 0), surface
 
@@ -214,7 +232,8 @@ def _into_frustum(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | int]:
     if not fronts:  # the camera is inside
         return np.zeros((), np.float32), np.ones((), np.float32), 0
-    met = (planes[:, 1:2] * v + planes[:, 2:3])[:, :, None] + (planes[:, 0:1] * u)[:, None, :]  # (6, h, w)
+    a, b, c = planes.T[:, :, None, None]
+    met = (b * v + c)[..., None] + (a * u)[:, None]  # (6, h, 2, w)
     leave = np.maximum.reduce(met[fronts:])
     if fronts == 1:
         return met[0], leave, faces[0]
@@ -282,8 +301,8 @@ def _quadrics(solids: np.ndarray, camera: Camera) -> np.ndarray:
 def _into_ball(quadric: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     a, b_u, b_v, b_1, uu, vv, one, uv, u1, v1 = quadric.tolist()
     if a <= 0:  # the camera is inside
-        return np.full((len(v), len(u)), -1, np.float32)
-    u, v = u[None], v[:, None]
+        return np.full((*v.shape, u.shape[1]), -1, np.float32)
+    v = v[..., None]
     under = (u * uv) * v
     under += (uu * u + u1) * u
     under += (vv * v + v1) * v + one

@@ -32,8 +32,8 @@ class Picture:
 def photograph(camera: Camera, solids: np.ndarray, city: City, light: Light, grain: np.ndarray) -> Picture:
     """`grain` (H, W, 3) in [-1, 1] is the sensor's noise.
 
-    The camera's samples lie half a pixel apart. What a pixel's centre sees is painted; what its corners see, only where
-    none of the centres around sees the same surface.
+    What a pixel's centre sees is painted; what its corners see, only where none of the centres around sees the same
+    surface.
     """
     seen = cast(camera, solids)
     rows = solids[seen.rows]
@@ -91,8 +91,8 @@ def _picked(surface: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, lis
     """Which samples are painted, the pixels' centres first; and whether each pixel shares its surface with its corners:
     top left, top right, bottom left, bottom right, (H, W) each."""
     height, width = size
-    wide = surface.shape[1]
-    centres, corners = surface[1::2, 1::2], surface[::2, ::2]
+    wide = width + 1
+    corners, centres = surface[:, 0], surface[:-1, 1, :-1]
     alone = np.ones(corners.shape, bool)
     shared = []
     for part in _corners(size):
@@ -100,8 +100,8 @@ def _picked(surface: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, lis
         alone[part] &= ~same
         shared.append(same.astype(F))
     single = np.flatnonzero(alone)
-    middle = (2 * np.arange(height) + 1)[:, None] * wide + 2 * np.arange(width) + 1
-    return np.concatenate([middle.ravel(), single // (width + 1) * (2 * wide) + single % (width + 1) * 2]), shared
+    middle = (2 * np.arange(height) + 1)[:, None] * wide + np.arange(width)
+    return np.concatenate([middle.ravel(), single // wide * (2 * wide) + single % wide]), shared
 
 
 def _corners(size: tuple[int, int]) -> list[tuple[slice, slice]]:
@@ -137,8 +137,8 @@ def _gathered(colour: np.ndarray, shared: list[np.ndarray], size: tuple[int, int
 def _nearest_centre(picked: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The number of the pixel that each painted sample lies in, or touches."""
     height, width = size
-    down, across = picked // (2 * width + 1), picked % (2 * width + 1)
-    return np.minimum(down // 2, height - 1) * width + np.minimum(across // 2, width - 1)
+    down, across = picked // (width + 1), picked % (width + 1)
+    return np.minimum(down // 2, height - 1) * width + np.minimum(across, width - 1)
 
 
 def _tables(

@@ -39,16 +39,17 @@ def scale_gradient(values: Tensor, factor: float) -> Tensor:
 
 
 class DepthDecoder(nn.Module):
-    """Features to one map at each of the encoder's finest `scales` sizes."""
+    """Features to maps at each of the encoder's finest `scales` sizes: one of depth, or as many as a picture has."""
 
-    def __init__(self, widths: Sequence[int], scales: int) -> None:
+    def __init__(self, widths: Sequence[int], scales: int, maps: int = 1) -> None:
         super().__init__()
         self.decoder = Decoder(widths, narrowest=16)
-        self.heads = nn.ModuleList(nn.Conv2d(width, 1, 3, padding=1) for width in self.decoder.widths[:scales])
+        self.heads = nn.ModuleList(nn.Conv2d(width, maps, 3, padding=1) for width in self.decoder.widths[:scales])
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Maps (N, h, w), the finest first."""
-        return [head(level)[:, 0] for head, level in zip(self.heads, self.decoder.levels(features), strict=False)]
+        """(N, h, w), or (N, maps, h, w) where there are several; the finest first."""
+        found = [head(level) for head, level in zip(self.heads, self.decoder.levels(features), strict=False)]
+        return [maps[:, 0] if maps.shape[1] == 1 else maps for maps in found]
 
 
 class PoseNet(nn.Module):
@@ -69,7 +70,7 @@ class PoseNet(nn.Module):
 
     def forward(self, earlier: Tensor, later: Tensor) -> Tensor:
         """(N, 4, 4): from the earlier camera's coordinates to the later one's."""
-        found = self.body(torch.cat([earlier, later], 1) * 2 - 1).mean((2, 3))
+        found = self.body(torch.cat([earlier, later], 1) * 2 - 1).float().mean((2, 3))
         return rigid(found[:, :3] * TURN, found[:, 3:] * STEP)
 
     def both(self, frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,11 +85,12 @@ def inverse_depth(found: Tensor, form: str) -> Tensor:
     """From the decoder's output to one over the depth, positive, (N, H, W).
 
     "sigmoid" is the published form: depths from 0.1 to 100. "normalised" has the mean 0.1 in every image: no common
-    factor of depth and motion is left that could drift to a bound, as it did from scratch.
+    factor of depth and motion is left that could drift to a bound, as it did from scratch. In full precision, whatever
+    the decoder computes in: a pixel's place hangs on it.
     """
     if form == "sigmoid":
-        return 0.01 + (10 - 0.01) * found.sigmoid()
-    positive = F.softplus(found) + 1e-3
+        return 0.01 + (10 - 0.01) * found.float().sigmoid()
+    positive = F.softplus(found.float()) + 1e-3
     return 0.1 * positive / positive.mean((1, 2), keepdim=True)
 
 

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from vallum.images import Draws
 from vallum.threats.norms import Norm
+from vallum.threats.placement import covered
 from vallum.threats.universal.goals import Goal
-from vallum.threats.universal.laying import Lay, add
+from vallum.threats.universal.laying import Lay, Paste, add
 from vallum.threats.universal.pool import Pool
 
 LAST = 0.02  # step, as a share of the radius
-AVERAGED = 0.1  # the share of the steps, at the end, whose mean is a candidate too
 
 
 @dataclass
@@ -53,6 +53,13 @@ class Seen:
         self.model, self.spent, self.lay = model, spent, lay
         self.clean: dict[int, Tensor] = {}
 
+    def laid(self, images: Tensor, labels: Tensor, delta: Tensor, keys: Tensor, purpose: str) -> tuple[Tensor, Tensor]:
+        """The images with the perturbation, and their labels, which are ignored beneath a patch."""
+        if isinstance(self.lay, Paste):
+            moved, there = self.lay.laid(images, delta, keys, purpose)
+            return moved, covered(labels, there)
+        return self.lay(images, delta, keys, purpose), labels
+
     def answers(self, images: Tensor, keys: Tensor) -> Tensor:
         missing = [row for row, key in enumerate(keys.tolist()) if key not in self.clean]
         if missing:
@@ -66,18 +73,18 @@ class Seen:
 
 @dataclass(frozen=True)
 class Pace:
-    """How a climb goes: long first steps get farthest; momentum helps some objectives and hinders others."""
+    """How a climb goes: first steps that cross most of the ball get farthest; momentum hinders most objectives."""
 
     steps: int
     batch_size: int
-    first: float = 0.8  # step, as a share of the radius
+    first: float = 1.6  # step, as a share of the radius
     momentum: float = 0.0
     parts: int = 1  # of a batch, where their gradients are aggregated as SGA does
 
 
-def ascend(seen: Seen, pool: Pool, goal: Goal, delta: Tensor, ball: Ball, pace: Pace, draws: Draws) -> list[Tensor]:
-    """Where a climb from `delta`, (1, C, h, w), leads: the last point, and the mean of the last ones."""
-    speed, total, count = torch.zeros_like(delta), torch.zeros_like(delta), 0
+def ascend(seen: Seen, pool: Pool, goal: Goal, delta: Tensor, ball: Ball, pace: Pace, draws: Draws) -> Tensor:
+    """Where a climb from `delta`, (1, C, h, w), leads."""
+    speed = torch.zeros_like(delta)
     for step, indices in enumerate(pool.stream(draws, pace.batch_size, pace.steps)):
         batch = pool.batch(indices)
         if not len(batch):
@@ -88,7 +95,8 @@ def ascend(seen: Seen, pool: Pool, goal: Goal, delta: Tensor, ball: Ball, pace: 
             leaf = inner.clone().requires_grad_()
             images, labels = batch.images[part], batch.labels[part]
             keys = batch.keys[part.cpu()]
-            logits = seen.model(seen.lay(images, leaf, keys, f"step {step}"))
+            moved, labels = seen.laid(images, labels, leaf, keys, f"step {step}")
+            logits = seen.model(moved)
             clean = seen.answers(images, keys) if goal.needs_clean else labels
             (gradient,) = torch.autograd.grad(goal.raised(logits, labels, clean).sum(), leaf)
             seen.spent.forwards += len(part)
@@ -99,6 +107,4 @@ def ascend(seen: Seen, pool: Pool, goal: Goal, delta: Tensor, ball: Ball, pace: 
         # Without a guard a gradient that is zero everywhere, as when all have fallen, would divide by it.
         speed = pace.momentum * speed + slope / slope.abs().mean().clamp_min(1e-30)
         delta = ball.step(delta, speed, share)
-        if step >= pace.steps * (1 - AVERAGED):
-            total, count = total + delta, count + 1
-    return [delta, total / count] if count > 1 else [delta]
+    return delta

@@ -17,6 +17,7 @@ from vallum.errors import UserError
 from vallum.specs import parameter
 from vallum.threats.base import THREATS, Bounded, Budget, Threat
 from vallum.threats.norms import norm_named
+from vallum.threats.placement import covered
 from vallum.threats.universal.found import Found
 from vallum.threats.universal.pool import Pool
 
@@ -65,13 +66,18 @@ class Fitted(_Fitting):
     def __call__(
         self, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
     ) -> Tensor:
+        return self.ready.on(images, keys)
+
+    @property
+    def ready(self) -> Found:
+        """What was found."""
         if self.found is None:
             raise UserError(
                 f"{self.spec} is fitted on many images before it meets any",
                 "`evaluate` does that",
                 "in Python: threat.fit(model, data) gives one that is ready",
             )
-        return self.found.on(images, keys)
+        return self.found
 
 
 class Added(Fitted, Bounded):
@@ -116,16 +122,26 @@ class Perturbation(Threat):
         return hashlib.blake2b(Path(self.path).read_bytes(), digest_size=8).hexdigest()
 
     @property
+    def moves_labels(self) -> bool:  # type: ignore[override]
+        return bool(self.found.place)
+
+    @property
     def _radius(self) -> float:
         return self.found.eps if self.eps is None else self.eps
 
     def __call__(
         self, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
     ) -> Tensor:
+        return self.with_labels(model, images, labels, keys)[0]
+
+    def with_labels(
+        self, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         found = self.found
         if len(found.deltas) > 1:  # of two folds, made for another model: the first is as good as the other
             found = replace(found, deltas=found.deltas[:1], folds={})
-        return found.on(images, keys, self._radius)
+        moved, there = found.laid(images, keys, self._radius)
+        return moved, covered(labels, there)
 
 
 @lru_cache(maxsize=16)

@@ -39,6 +39,12 @@ class Found:
 
     def on(self, images: Tensor, keys: Sequence[int] | Tensor | None, eps: float | None = None) -> Tensor:
         """The images with it; what is added is brought to the radius `eps` first, if it was found for another."""
+        return self.laid(images, keys, eps)[0]
+
+    def laid(
+        self, images: Tensor, keys: Sequence[int] | Tensor | None, eps: float | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The same, and what a patch covers, (N, 1, H, W): nothing, where it is none."""
         images, named = images.detach(), range(len(images)) if keys is None else keys
         if len(images) and images.shape[1] != self.deltas.shape[1]:
             raise UserError(f"the perturbation has {self.deltas.shape[1]} channels", f"the images {images.shape[1]}")
@@ -46,12 +52,12 @@ class Found:
         if len(deltas) > 1:
             deltas = deltas[torch.tensor([self.folds.get(int(key), 0) for key in named], dtype=torch.long)]
         if self.place:
-            return Paste(cast(Place, self.place), self.seed)(images, deltas, named, "met")
+            return Paste(cast(Place, self.place), self.seed).laid(images, deltas, named, "met")
         radius = self.eps if eps is None else eps
         whole = repeated(deltas * (radius / self.eps) if radius != self.eps else deltas, *images.shape[-2:])
         ones, radii = torch.ones_like(whole), torch.full_like(whole[:, 0, 0, 0], radius)
         exact = norm_named(self.norm).project(whole, radii, -ones, ones)  # in the images' own precision
-        return add(images, exact, named, "met")
+        return add(images, exact, named, "met"), torch.zeros_like(images[:, :1])
 
     def save(self, path: str | Path) -> Path:
         """Write it as safetensors; `perturbation:PATH` is the threat that uses it again."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vallum.errors import UserError
 from vallum.images import Draws
+from vallum.threats.placement import Placement, paste
 
 # (images, perturbation (1 or N, C, h, w), keys, what its draws are for) -> images
 Lay = Callable[[Tensor, Tensor, Sequence[int] | Tensor, str], Tensor]
@@ -47,29 +48,24 @@ class Paste:
     seed: int
 
     def __call__(self, images: Tensor, delta: Tensor, keys: Sequence[int] | Tensor, purpose: str) -> Tensor:
-        if not len(images):
-            return images.clone()
-        height, width = images.shape[-2:]
-        high, wide = delta.shape[-2:]
-        if high > height or wide > width:
-            raise UserError(f"a patch of {high}x{wide} pixels", f"the images have {height}x{width}")
-        top, left = self._corners(images, (height - high, width - wide), keys, purpose)
-        down = torch.arange(height, device=images.device) - top[:, None]  # (N, H) rows of the patch
-        across = torch.arange(width, device=images.device) - left[:, None]
-        there = ((down >= 0) & (down < high))[:, :, None] & ((across >= 0) & (across < wide))[:, None]  # (N, H, W)
-        rows, columns = down.clamp(0, high - 1)[:, :, None], across.clamp(0, wide - 1)[:, None]
-        which = torch.arange(len(images), device=images.device) % len(delta)
-        shown = (delta + 0.5)[which[:, None, None], :, rows, columns].permute(0, 3, 1, 2)  # (N, C, H, W)
-        return torch.where(there[:, None], shown.clamp(0, 1), images)
+        return self.laid(images, delta, keys, purpose)[0]
 
-    def _corners(
-        self, images: Tensor, room: tuple[int, int], keys: Sequence[int] | Tensor, purpose: str
-    ) -> tuple[Tensor, Tensor]:
-        """(N,) each: the first row and column that it covers."""
+    def laid(self, images: Tensor, delta: Tensor, keys: Sequence[int] | Tensor, purpose: str) -> tuple[Tensor, Tensor]:
+        """The images with it, and where it lies, (N, 1, H, W)."""
+        if not len(images) or not delta.numel():
+            return images.clone(), torch.zeros_like(images[:, :1])
+        size = (delta.shape[2], delta.shape[3])
+        if size[0] > images.shape[2] or size[1] > images.shape[3]:
+            raise UserError(
+                f"a patch of {size[0]}x{size[1]} pixels", f"the images have {images.shape[2]}x{images.shape[3]}"
+            )
+        return paste(images, delta + 0.5, self._placement(images, size, keys, purpose))
+
+    def _placement(
+        self, images: Tensor, size: tuple[int, int], keys: Sequence[int] | Tensor, purpose: str
+    ) -> Placement:
         if self.place == "anywhere":
-            draws = Draws(self.seed, keys, f"universal patch/{purpose}")
-            top, left = (draws.integers(free + 1, purpose=f"place {axis}") for axis, free in enumerate(room))
-            return top.to(images.device), left.to(images.device)
+            return Placement.drawn(Draws(self.seed, keys, f"universal patch/{purpose}"), images, size)
         part = 1.0 if self.place == "corner" else 0.5
-        top, left = (torch.full((len(images),), int(free * part), device=images.device) for free in room)
-        return top, left
+        middle = [int((whole - own) * part) + own / 2 for whole, own in zip(images.shape[2:], size, strict=True)]
+        return Placement.at(*(images.new_full((len(images),), value) for value in middle))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,18 +12,19 @@ from torch import Tensor
 from vallum.errors import UserError
 from vallum.images import Draws
 from vallum.specs import parameter
-from vallum.threats.base import THREATS
+from vallum.threats.base import THREATS, Budget
 from vallum.threats.norms import norm_named
-from vallum.threats.placement import side_for
+from vallum.threats.placement import Area, covered, side_for
+from vallum.threats.scaled import scaled
 from vallum.threats.search import frozen
 from vallum.threats.universal.ascent import Ball, Counter, Seen
 from vallum.threats.universal.base import Fitted
-from vallum.threats.universal.candidates import ROUNDS, Way, compete, missed
+from vallum.threats.universal.candidates import ROUNDS, Way, compete, frequent, look, missed
 from vallum.threats.universal.found import Found
 from vallum.threats.universal.goals import accuracy_left, away, class_number, towards
 from vallum.threats.universal.laying import Paste, Place
 from vallum.threats.universal.pool import Pool
-from vallum.threats.universal.universal import frequent_answers, told
+from vallum.threats.universal.universal import told
 
 
 @THREATS.register("universal_patch")
@@ -31,13 +32,15 @@ from vallum.threats.universal.universal import frequent_answers, told
 class UniversalPatch(Fitted):
     """One patch for all images, fitted on images that are not evaluated; it may show anything.
 
+    In a mask, what it covers is ignored from then on.
+
     >>> UniversalPatch(share=0.1).spec
     'universal_patch:share=0.1'
     """
 
     share: float = parameter("of an image's pixels, that the square covers at most", 0.05)
     place: Place = parameter("where it lies; anywhere: drawn for each image", "anywhere")
-    steps: int = parameter("of the last of the three rounds; those before have a quarter and half of them", 200)
+    steps: int = parameter("of the last of three rounds; those before have an eighth and a quarter of them", 200)
     batch_size: int = parameter("images per step", 64)
     images: int = parameter("how many it is fitted on, a quarter of them to choose by", 1024)
     data: str | None = parameter("what it is fitted on, as a data source; none: images that are not evaluated", None)
@@ -47,6 +50,7 @@ class UniversalPatch(Fitted):
     seed: int = parameter("of images, batches, places and starts", 0)
 
     needs_gradient: ClassVar[bool] = True
+    moves_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
@@ -56,11 +60,21 @@ class UniversalPatch(Fitted):
                 raise UserError(f"{name}={getattr(self, name)}", f"at least {least} is needed")
 
     @property
+    def budget(self) -> Budget:
+        return Budget(Area(), self.share)
+
+    @property
     def fitting_passes(self) -> float:
         return (4.0 + self.targets) * 3.0 * sum(ROUNDS) * self.steps * min(self.batch_size, self.images)
 
     def pack(self, deltas: Tensor, facts: dict[str, Any], folds: dict[int, int]) -> Found:
         return Found(deltas, "inf", 0.5, facts, folds, place=self.place, seed=self.seed)
+
+    def with_labels(
+        self, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        patched, there = self.ready.laid(images, keys)
+        return patched, covered(labels, there)
 
     def search(self, model: Any, pool: Pool) -> tuple[Tensor, dict[str, Any]]:
         draws, spent = Draws(self.seed, [0], "universal patch"), Counter()
@@ -69,7 +83,7 @@ class UniversalPatch(Fitted):
         side = side_for(self.share, first.images)
         like = first.images.new_zeros(1, first.images.shape[1], side, side)
         ball = Ball(norm_named("inf"), 0.5)  # about middle grey: all that a patch can show
-        with frozen(model):
+        with frozen(model), scaled(model):
             classes = getattr(model, "classes", None) or tuple(pool.data.classes)
             goals = [away("margin"), away("clipped")]
             judged = goals[0]
@@ -77,9 +91,11 @@ class UniversalPatch(Fitted):
                 goals = [judged := towards(class_number(self.target, classes), counts=True)]
             ways = list(self._ways(goals, like, ball, draws))
             clean = missed(seen, pool, like[:, :, :0, :0], judged, self.batch_size)
+            votes = look(seen, pool, ways, judged, self.batch_size)
             if judged.failure is accuracy_left and first.labels.ndim == 1:
-                answers = frequent_answers(seen, pool, ways, self.targets, self.batch_size)
-                ways += [Way(f"towards {k} from grey", towards(k), torch.zeros_like(like)) for k in answers]
+                grey, failure = ways[0].delta, ways[0].failure
+                answers = frequent(votes, self.targets)
+                ways += [Way(f"towards {k} from grey", towards(k), grey, failure=failure) for k in answers]
             ranked = compete(seen, pool, ways, judged, ball, self.steps, self.batch_size, draws)
         return ranked[0].delta[0], told(ranked, judged, pool, clean, spent) | {"side": side}
 

@@ -20,10 +20,11 @@ from vallum.images import Draws
 from vallum.specs import parameter
 from vallum.threats.base import THREATS
 from vallum.threats.norms import norm_named
+from vallum.threats.scaled import scaled
 from vallum.threats.search import frozen
 from vallum.threats.universal.ascent import Ball, Counter, Seen
 from vallum.threats.universal.base import Added
-from vallum.threats.universal.candidates import ROUNDS, Way, compete, missed
+from vallum.threats.universal.candidates import KEPT, ROUNDS, Way, compete, frequent, look
 from vallum.threats.universal.found import Found
 from vallum.threats.universal.goals import Goal, accuracy_left, away, class_number, hide, scene, towards
 from vallum.threats.universal.patterns import FORMS, draw
@@ -44,7 +45,7 @@ class Universal(Added):
 
     eps: float = parameter("radius", 10 / 255)
     norm: Literal["inf", "2"] = parameter("in which the radius is measured", "inf")
-    steps: int = parameter("of the last of the three rounds; those before have a quarter and half of them", 200)
+    steps: int = parameter("of the last of three rounds; those before have an eighth and a quarter of them", 200)
     batch_size: int = parameter("images per step", 64)
     images: int = parameter("how many it is fitted on, a quarter of them to choose by", 1024)
     data: str | None = parameter("what it is fitted on, as a data source; none: images that are not evaluated", None)
@@ -71,10 +72,10 @@ class Universal(Added):
 
     @property
     def fitting_passes(self) -> float:
-        ways, passes = 6.0 + self.targets, 0.0
+        ways, passes = 7.0 + self.targets, 0.0
         for share in ROUNDS:
             passes += ways * 3.0 * share * self.steps * min(self.batch_size, self.images)
-            ways = max(1.0, ways // 3)
+            ways = max(1.0, ways // KEPT)
         return passes
 
     def search(self, model: Any, pool: Pool) -> tuple[Tensor, dict[str, Any]]:
@@ -88,13 +89,14 @@ class Universal(Added):
             if self.norm == "2":  # whose length grows with each repetition
                 ball = Ball(ball.norm, ball.eps / math.sqrt(times))
             like = like.new_zeros(1, like.shape[1], self.tile, self.tile)
-        with frozen(model):
+        with frozen(model), scaled(model):
             goals, judged = self._goals(model, pool, segments)
             ways = list(self._ways(goals, like, ball, draws))
-            clean = missed(seen, pool, torch.zeros_like(like), judged, self.batch_size)
-            if judged.failure is accuracy_left and not segments and self.targets:
-                answers = frequent_answers(seen, pool, ways, self.targets, self.batch_size)
-                ways += [Way(f"towards {k} from nothing", towards(k), torch.zeros_like(like)) for k in answers]
+            votes = look(seen, pool, ways, judged, self.batch_size)
+            nothing, clean = ways[0].delta, ways[0].failure
+            if judged.failure is accuracy_left and not segments:
+                answers = frequent(votes, self.targets)
+                ways += [Way(f"towards {k} from nothing", towards(k), nothing, failure=clean) for k in answers]
             ranked = compete(seen, pool, ways, judged, ball, self.steps, self.batch_size, draws)
         return ranked[0].delta[0], told(ranked, judged, pool, clean, spent)
 
@@ -120,7 +122,7 @@ class Universal(Added):
         nothing, ones = torch.zeros_like(like), torch.ones_like(like)
         radius = like.new_full((1,), ball.eps)
         for goal in goals:
-            momentum = 0.0 if goal.name == "margin" else MOMENTUM
+            momentum = MOMENTUM if goal.name == "clipped" else 0.0
             yield Way(f"{goal.name} from nothing", goal, nothing, momentum)
             for restart in range(self.restarts):
                 start = ball.norm.random(draws.of(f"{goal.name}/{restart}"), radius, -ones, ones)
@@ -130,27 +132,14 @@ class Universal(Added):
         if self.start is not None:
             before[self.start] = Found.load(self.start)
         for name, known in before.items():
-            scaled = known.deltas[:1].to(like) * (ball.eps / known.eps)
-            if scaled.shape != like.shape:
-                raise UserError(f"{name} is {tuple(scaled.shape[1:])}", f"{tuple(like.shape[1:])} is needed")
-            yield Way(f"{goals[0].name} from {name}", goals[0], ball.step(scaled, nothing, 0.0))
+            there = known.deltas[:1].to(like) * (ball.eps / known.eps)
+            if there.shape != like.shape:
+                raise UserError(f"{name} is {tuple(there.shape[1:])}", f"{tuple(like.shape[1:])} is needed")
+            yield Way(f"{goals[0].name} from {name}", goals[0], ball.step(there, nothing, 0.0))
         for form in FORMS:
             shape = tuple(like.shape[1:])
             signs = draw(form, shape, 2, self.seed).to(like)[None]
             yield Way(form, goals[0], ball.step(nothing, signs, 1.0), climbs=False)
-
-
-def frequent_answers(seen: Seen, pool: Pool, ways: list[Way], count: int, batch_size: int) -> list[int]:
-    """The classes that wrong answers are most often, under whatever is at hand."""
-    votes: dict[int, int] = {}
-    batch = pool.batch(pool.select[:batch_size])
-    for way in ways:
-        with torch.no_grad():
-            answers = seen.model(seen.lay(batch.images, way.delta, batch.keys, "choosing")).argmax(1)
-        seen.spent.forwards += len(batch)
-        for answer in answers[answers != batch.labels].tolist():
-            votes[answer] = votes.get(answer, 0) + 1
-    return sorted(votes, key=lambda answer: (-votes[answer], answer))[:count]
 
 
 def told(ranked: list[Way], judged: Goal, pool: Pool, clean: float, spent: Counter) -> dict[str, Any]:

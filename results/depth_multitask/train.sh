@@ -1,0 +1,25 @@
+#!/bin/bash
+# One of the networks that measure.py looks at: train.sh FOLDER NAME SEED, after data.py FOLDER/data.
+# NAME is one of those below. What is there already is left alone; a run that was stopped goes on.
+set -e
+folder=${1:?a folder for data and models} name=${2:?a name} seed=${3:?a seed}
+clips="video=npz:$folder/data/clips.npz"
+epochs=4
+case $name in
+single) recipe="clips=0" ;;
+multi) recipe="$clips,keep_depth=true" ;;
+shuffled) recipe="$clips,task=shuffled" ;;           # depth cannot be learnt
+longer) recipe="clips=0" epochs=10 ;;                # as much computing as multi
+domains) recipe="$clips,task=none,balance=1" ;;      # batch norm sees the clips, nothing is learnt from them
+noise) recipe="clips=0,noise=0.1" ;;
+picture) recipe="$clips,task=picture" ;;             # an autoencoder in depth's place
+balance-*) recipe="$clips,balance=${name#balance-}" ;;
+*) echo "no network is called $name" >&2; exit 2 ;;
+esac
+out="$folder/models/$name-$seed"
+[ -e "$out/vallum.json" ] && exit
+# A run whose depth was not learnt ends with an error, and its network is measured all the same.
+vallum harden net:segmenter --data "npz:$folder/data/train.npz" --task segment --with "depth_multitask:$recipe" \
+    --epochs $epochs --batch-size 8 --optimizer adamw --lr 0.001 --flip --validation 0 --workers 1 \
+    --precision bf16-mixed \
+    --seed "$seed" --out "$out" --quiet || [ -e "$out/vallum.json" ]
