@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vallum.errors import UserError
     from vallum.evaluation import evaluate
     from vallum.evaluation.audit import audit
+    from vallum.evaluation.patches import evaluate_patches
     from vallum.models import load_model
     from vallum.threats import threat
     from vallum.training import harden, train
@@ -37,6 +38,7 @@ _WHERE = {
     "train": "vallum.training",
     "harden": "vallum.training",
     "make_patches": "vallum.defences.defensive_patches",
+    "evaluate_patches": "vallum.evaluation.patches",
     "UserError": "vallum.errors",
 }
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "train",
     "harden",
     "make_patches",
+    "evaluate_patches",
     "UserError",
     "__version__",
 ]

@@ -9,7 +9,19 @@ import pytest
 from made_sections import sections
 
 from vallum.errors import UserError
-from vallum.evaluation.sections import KINDS, Audit, Check, Line, Matrix, Section, Tradeoff, Universal, read, write
+from vallum.evaluation.sections import (
+    KINDS,
+    Audit,
+    Check,
+    Line,
+    Matrix,
+    Rates,
+    Section,
+    Tradeoff,
+    Universal,
+    read,
+    write,
+)
 
 
 def same(one: Section, other: Section) -> bool:
@@ -46,6 +58,9 @@ WRONG = {
     "holds NaN": lambda: Universal("t", np.full((3, 2, 2), np.inf), 0.1, "inf", 0.5, 8),
     "has shape": lambda: Universal("t", np.zeros((2, 2)), 0.1, "inf", 0.5, 8),
     "1 rows of 2 are needed": lambda: Matrix("t", "a", "b", ("r",), ("c", "d"), ((0.1,),)),
+    "the numbers of 't' do not fit": lambda: Rates(
+        "t", "a", ("r",), ("c", "d"), ((0.1, 0.2),), ((0.1,),), ((0.2, 0.3),)
+    ),
     "passed, doubtful or failed": lambda: Audit("t", (Check("a", "b", "c", "fine"),)),  # type: ignore[arg-type]
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.text import Text
 
 from vallum.errors import printable
 from vallum.evaluation.run import Run
+from vallum.evaluation.sections import Rates
 from vallum.evaluation.statistics import Interval
 from vallum.evaluation.summary import WORST, Outcome, headlines, ignorant
 
@@ -51,6 +53,26 @@ def print_run(run: Run, console: Console | None = None) -> None:
         console.print(_text(f"{len(run.left_out)} left out, as they could not be read: report.html names them", "bold"))
     if run.unfinished:
         console.print(_text(f"{run.unfinished} cells are not finished: the same command goes on with them", "bold"))
+
+
+def print_rates(tables: Sequence[Rates], console: Console | None = None) -> None:
+    """Tables that stand on their side, for they have more columns than a terminal: a column for each of their rows."""
+    console = console or Console()
+    for one in tables:
+        table = Table(title=_text(one.title), title_justify="left")
+        table.add_column("", overflow="fold")
+        for name in one.rows:
+            table.add_column(_text(name), justify="right", overflow="fold")
+        for place, column in enumerate(one.columns):
+            cells = []
+            for row in range(len(one.rows)):
+                value, low, high = (numbers[row][place] for numbers in (one.values, one.low, one.high))
+                if value is None or low is None or high is None:
+                    cells.append(_text(""))
+                else:
+                    cells.append(_text(in_per_cent(Interval(value, low, high), "\n")))
+            table.add_row(_text(column), *cells, style="bold" if place == 0 else "")
+        console.print(table)
 
 
 if TYPE_CHECKING:

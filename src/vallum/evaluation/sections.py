@@ -147,6 +147,35 @@ class Matrix(Section):
 
 
 @dataclass(frozen=True)
+class Rates(Section):
+    """Rates or differences of rates in a table, with their intervals: what was measured of several things, in words.
+
+    `says` are sentences for the top of the report: what a reader takes away who reads no further.
+    """
+
+    kind = "rates"
+    row_is: str  # what the rows are, as "model"
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: tuple[tuple[float | None, ...], ...]  # None where nothing was measured
+    low: tuple[tuple[float | None, ...], ...]
+    high: tuple[tuple[float | None, ...], ...]
+    p: tuple[tuple[float | None, ...], ...] = ()  # of a paired test, where there is one
+    signed: bool = False  # whether all values are differences
+    says: tuple[str, ...] = ()
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for numbers in (self.values, self.low, self.high, self.p or self.values):
+            if len(numbers) != len(self.rows) or any(len(row) != len(self.columns) for row in numbers):
+                wanted = f"{len(self.rows)} rows of {len(self.columns)}"
+                raise UserError(
+                    f"the numbers of {self.title!r} do not fit its rows and columns", f"{wanted} are needed"
+                )
+
+
+@dataclass(frozen=True)
 class Frontier(Section):
     """What each choice costs against what it brings: those that nothing beats in both are the frontier."""
 
@@ -174,7 +203,7 @@ class Audit(Section):
 
 
 KINDS: dict[str, type[Section]] = {
-    kind.kind: kind for kind in (Audit, Tradeoff, Certified, Universal, Matrix, Frontier)
+    kind.kind: kind for kind in (Audit, Rates, Tradeoff, Certified, Universal, Matrix, Frontier)
 }  # in the report's order
 
 
@@ -192,7 +221,8 @@ def read(folder: str | os.PathLike[str]) -> list[Section]:
     place = Path(folder) / FOLDER
     with explained(place):
         found = [_parsed(path) for path in sorted(place.glob("[!.]*.json"))]
-    return sorted(found, key=lambda section: list(KINDS).index(section.kind))
+    # What has something to say at the top comes first of its kind.
+    return sorted(found, key=lambda one: (list(KINDS).index(one.kind), not getattr(one, "says", ())))
 
 
 def _plain(thing: Any) -> dict[str, Any]:

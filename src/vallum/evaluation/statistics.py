@@ -83,6 +83,19 @@ def paired_rates(first: np.ndarray, second: np.ndarray) -> Interval:
     return Interval((only_second - only_first) / n, max(middle - reach, -1.0), min(middle + reach, 1.0))
 
 
+def difference(first: np.ndarray, second: np.ndarray) -> tuple[Interval, float]:
+    """How much more the second scores than the first on the same images, with p: for 0 and 1, and for means of them.
+
+    >>> difference(np.array([0.0, 0.5, 1.0]), np.array([0.5, 1.0, 1.0]))[0].value
+    0.333...
+    """
+    if len(first) and bool(np.isin(np.concatenate([first, second]), (0, 1)).all()):
+        return paired_rates(first, second), mcnemar(first, second).p
+    apart = second.astype(float) - first
+    gain = mean_iou(apart[:, None], np.ones((len(apart), 1)))
+    return gain, float(stats.wilcoxon(apart).pvalue) if bool(apart.any()) else 1.0
+
+
 Counts = tuple[np.ndarray, np.ndarray]  # intersection and union per image and class, (N, K) each
 
 

@@ -7,14 +7,17 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from vallum.errors import printable
 from vallum.evaluation.run import Run
+from vallum.evaluation.sections import Rates
 from vallum.evaluation.statistics import Interval
 from vallum.evaluation.store import write_text
 from vallum.report import tables
 from vallum.report.figures import caption, figures
 from vallum.report.headline import sentences
+from vallum.report.kinds import table
 from vallum.report.study import studies
 from vallum.report.svg import alone
 
@@ -34,6 +37,11 @@ def markdown(runs: Sequence[Run]) -> str:
                 for pair in pairs
             ]
             parts += ["", f"{pairs[0]['test']}, corrected as Holm does", "", *_md_table(head, rows)]
+        for section in study.sections:
+            if isinstance(section, Rates):
+                rows = [[name, *map(_numbers, cells)] for name, cells in table(section)]
+                parts += ["", _md(section.title), "", *_md_table([section.row_is, *section.columns], rows)]
+                parts += ["", _md(section.note)] if section.note else []
         command = study.runs[0].environment.get("command")
         parts += ["", f"    {printable(str(command))}", ""] if command else [""]  # indented: code, whatever is in it
     return "\n".join(parts)
@@ -85,6 +93,10 @@ def write_figures(runs: Sequence[Run], folder: Path) -> list[Path]:
 
 def _cell(at: Interval | None) -> str:
     return "" if at is None else f"{100 * at.value:.1f} [{100 * at.low:.1f}, {100 * at.high:.1f}]"
+
+
+def _numbers(cell: dict[str, Any] | None) -> str:
+    return " ".join(filter(None, (cell["said"], cell["between"], cell["p"]))) if cell else ""
 
 
 def _gain(pair: dict[str, float]) -> str:

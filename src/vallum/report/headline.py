@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vallum.evaluation.sections import Rates
 from vallum.evaluation.statistics import Interval
 from vallum.evaluation.summary import WORST, Outcome, worst
 from vallum.report.study import Study
@@ -47,8 +48,8 @@ def headlines(study: Study) -> list[Headline]:
 
 
 def sentences(study: Study) -> list[str]:
-    """One or two for each model, and one for each pair where it matters."""
-    said = []
+    """What others wrote into the runs first; one or two for each model, and one for each pair where it matters."""
+    said = [sentence for section in study.sections if isinstance(section, Rates) for sentence in section.says]
     for one in headlines(study):
         if one.clean is None:
             continue

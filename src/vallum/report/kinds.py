@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from vallum.errors import printable
-from vallum.evaluation.sections import Certified, Frontier, Matrix, Point, Section, Tradeoff, Universal
-from vallum.evaluation.statistics import rate
+from vallum.evaluation.sections import Certified, Frontier, Matrix, Point, Rates, Section, Tradeoff, Universal
+from vallum.evaluation.statistics import Interval, rate
 from vallum.report.figure import Chart, Figure, Grid, Mark, Series, lines, said, written
 from vallum.report.scale import CIVIDIS
 from vallum.report.svg import place_of
@@ -87,6 +87,33 @@ def universal(section: Universal) -> dict[str, Any]:
         "fooled": rate(round(section.fooled * section.images), section.images),
         "answers": answers[:8],
         "dominant": answers[0] if answers else None,
+    }
+
+
+def table(section: Rates) -> list[tuple[str, list[dict[str, Any] | None]]]:
+    """The rows of a table as they are written: in per cent, differences with their sign."""
+    found = []
+    for place, name in enumerate(section.rows):
+        p = section.p[place] if section.p else (None,) * len(section.columns)
+        numbers = zip(section.values[place], section.low[place], section.high[place], p, strict=True)
+        found.append((name, [cell(*one, section.signed) for one in numbers]))
+    return found
+
+
+def cell(
+    value: float | None, low: float | None, high: float | None, p: float | None, signed: bool
+) -> dict[str, Any] | None:
+    """What a table says of one number; None where nothing was measured."""
+    if value is None:
+        return None
+    sign = "+" if signed else ""
+    between = "" if low is None or high is None else f"[{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
+    drawn = Interval(value, low, high) if low is not None and high is not None and low >= 0 and not signed else None
+    return {
+        "said": f"{100 * value:{sign}.1f}",
+        "between": between,
+        "p": "" if p is None else f"p = {p:.2g}",
+        "bar": drawn,
     }
 
 

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from vallum import __version__
 from vallum.errors import UserError, printable
 from vallum.evaluation.run import LEFT_OUT, Run
-from vallum.evaluation.sections import Section, Tradeoff, Universal
+from vallum.evaluation.sections import Rates, Section, Tradeoff, Universal
 from vallum.evaluation.store import write_text
 from vallum.evaluation.summary import WORST, ignorant
 from vallum.report import tables
@@ -26,7 +26,7 @@ from vallum.report.figures import gains
 from vallum.report.gallery import MEGABYTES, gallery
 from vallum.report.headline import headlines, sentences
 from vallum.report.heatmap import heatmaps
-from vallum.report.kinds import figure, slider, universal
+from vallum.report.kinds import figure, slider, table, universal
 from vallum.report.study import Study, studies
 from vallum.report.surfaces import surfaces
 from vallum.report.svg import draw, swatch
@@ -142,6 +142,8 @@ def _extra(section: Section) -> dict[str, Any]:
     shown: dict[str, Any] = {"section": section, "figure": drawn, "slider": None}
     if isinstance(section, Tradeoff) and isinstance(drawn, Chart):
         shown["slider"] = slider(section, drawn)
+    if isinstance(section, Rates):
+        shown["rows"] = table(section)
     return {**shown, **universal(section)} if isinstance(section, Universal) else shown
 
 

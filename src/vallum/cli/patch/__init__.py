@@ -6,11 +6,12 @@ import importlib
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 # Imported when one is asked for: their options are made from dataclasses of the family, which imports torch.
 COMMANDS = {
     "make": "vallum.cli.patch.make:make",
+    "evaluate": "vallum.cli.patch.evaluate:evaluate",
     "print": "vallum.cli.patch.printing:print_",
     "rectify": "vallum.cli.patch.rectify:rectify",
     "chart": "vallum.cli.patch.chart:chart",
@@ -23,6 +24,20 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+class Listing(TyperCommand):
+    """A command whose repeatable options take several values after one name: --models A B is --models A --models B."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        several = {name for one in self.params if getattr(one, "multiple", False) for name in one.opts}
+        spread: list[str] = []
+        for place, text in enumerate(args):
+            current = next((one for one in reversed(args[:place]) if one.startswith("-")), "")
+            if current in several and not text.startswith("-") and args[place - 1] != current:
+                spread.append(current)
+            spread.append(text)
+        return super().parse_args(ctx, spread)
+
+
 class _Later(TyperGroup):
     def list_commands(self, context: Any) -> list[str]:
         return list(COMMANDS)
@@ -32,7 +47,7 @@ class _Later(TyperGroup):
             return None
         module, _, function = COMMANDS[name].partition(":")
         one = typer.Typer(pretty_exceptions_enable=False, **SETTINGS)
-        one.command(name)(getattr(importlib.import_module(module), function))
+        one.command(name, cls=Listing)(getattr(importlib.import_module(module), function))
         return typer.main.get_command(one)
 
 
@@ -40,12 +55,12 @@ patch = typer.Typer(
     cls=_Later,
     name="patch",
     no_args_is_help=True,
-    help="""Make stickers around an object that help models see what it is.
+    help="""Make stickers around an object that help models see what it is, and judge them.
 
     ```
     vallum patch make builtin:signs_resnet --out runs/patches
-    vallum evaluate builtin:signs_resnet \\
-        --data "patched:runs/patches?data=builtin:signs"
+    vallum patch evaluate runs/patches --models builtin:signs_resnet \\
+        --held-out builtin:signs_vit --out runs/judged
     vallum patch print runs/patches --object-width 600mm --out runs/print
     vallum patch rectify photos/*.jpg --sheet runs/print --out runs/photos
     ```
