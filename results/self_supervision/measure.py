@@ -13,7 +13,6 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import controls
 import torch
@@ -29,10 +28,13 @@ HERE = Path(__file__).parent
 ROWS = ("static", "noise", "views", "contrastive", "rotation", "inpainting", "shuffled", "fast", "paper", "amortised")
 
 
-def row(name: str, folder: str) -> Model:
+def row(name: str, folder: str, knobs: dict[str, str]) -> Model:
     """The defence that a row of the table is about, or the model without any."""
     defence = vallum.load_model(folder)
+    if name == "static" and not isinstance(defence, Defence):
+        return defence
     assert isinstance(defence, SelfSupervised), "a folder that was hardened with self_supervision is needed"
+    defence = defence.tuned(**knobs)
     if name == "static":
         return defence.bare
     if name == "noise":
@@ -56,43 +58,40 @@ def shorter(defence: SelfSupervised) -> SelfSupervised:
 
 
 def measure(label: str, model: Model, batch: Batch, eps: str, given: argparse.Namespace) -> None:
-    """Images in parts; the file of a row is written after each, and what it holds is not measured again."""
-    path = given.out / f"{label}-{eps.replace('/', '_')}.json"
-    known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"keys": [], "right": {}, "seconds": 0.0}
+    """A file for these images; one that is there is not made again."""
+    name = eps.replace("/", "_")
+    path = given.out / f"{label}-{name}-{given.first}.json"
+    if path.exists():
+        return
     above, below = (float(one) for one in eps.split("/"))
-    radius = above / below
-    bare = model.bare if isinstance(model, Defence) else model
-    for start in range(len(known["keys"]), len(batch), given.batch):
-        rows = slice(start, start + given.batch)
-        part = Batch(batch.images[rows], batch.labels[rows], batch.keys[rows], batch.names[rows])
-        cache = given.out / "points" / f"{given.points}-{eps.replace('/', '_')}-{start}-{len(part)}.pt"
-        if not cache.exists():
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            found = Points.on(bare, part, radius)
-            torch.save(found.__dict__, cache)
-        points = Points(**torch.load(cache))
-        begun = time.process_time()
-        names = None if given.surfaces == "all" else given.surfaces.split(",") if given.surfaces else []
-        verdicts = attacked(
-            model, part, radius, points, names, given.steps, given.losses.split(","), given.cascade, given.draws,
-            given.queries, shorter,
-        )  # fmt: skip
-        known["seconds"] += time.process_time() - begun
-        known["keys"] += part.keys.tolist()
-        for surface, verdict in verdicts.items():
-            known["right"].setdefault(surface, []).extend(verdict)
-        path.write_text(json.dumps(known))
-        rates = {name: round(sum(v) / len(v), 4) for name, v in known["right"].items()}
-        print(label, eps, len(known["keys"]), round(known["seconds"]), rates, flush=True)
+    radius, begun = above / below, time.process_time()
+    cache = given.out / "points" / f"{given.points}-{name}-{given.first}-{len(batch)}.pt"
+    if not cache.exists():
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        bare = model.bare if isinstance(model, Defence) else model
+        torch.save(vars(Points.on(bare, batch, radius)), cache)
+    points, before = Points(**torch.load(cache)), time.process_time()
+    names = None if given.surfaces == "all" else given.surfaces.split(",") if given.surfaces else []
+    verdicts = attacked(
+        model, batch, radius, points, names, given.steps, given.losses.split(","), given.cascade, given.draws,
+        given.queries, shorter,
+    )  # fmt: skip
+    took = {"points": round(before - begun, 1), "defence": round(time.process_time() - before, 1)}
+    settings = {key: getattr(given, key) for key in ("steps", "losses", "cascade", "draws", "queries")}
+    found = {"keys": batch.keys.tolist(), "seconds": took, **settings, "right": verdicts}
+    path.write_text(json.dumps(found))
+    print(label, eps, took, {name: round(sum(v) / len(v), 4) for name, v in verdicts.items()}, flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("row", choices=ROWS)
     parser.add_argument("folder")
-    parser.add_argument("-n", type=int, default=200)
+    parser.add_argument("--first", type=int, default=0, help="image")
+    parser.add_argument("-n", type=int, default=100, help="images from the first on; a file for each call")
     parser.add_argument("--data", default="builtin:signs?split=test")
     parser.add_argument("--eps", default="8/255", help="one or several, joined by commas")
+    parser.add_argument("--tune", default="", help="knobs of the repair, as budget=2/255,steps=3")
     parser.add_argument("--label", default="", help="of the file that is written; none: the row's name")
     parser.add_argument(
         "--surfaces", default="all", help="names joined by commas; all; none: only what is carried over"
@@ -102,13 +101,13 @@ def main() -> None:
     parser.add_argument("--cascade", action="store_true", help="images that have fallen are not attacked again")
     parser.add_argument("--draws", type=int, default=1, help="by which a model that draws at random is judged")
     parser.add_argument("--queries", type=int, default=100, help="of the black box")
-    parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--points", default="signs", help="a name for the bare model, whose points are kept")
     parser.add_argument("--out", type=Path, default=Path("runs/self_supervision"))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    model = row(given.row, given.folder)
-    batch = vallum.load_data(given.data).batch(range(given.n))
+    knobs = dict(one.split("=") for one in given.tune.split(",") if one)
+    model = row(given.row, given.folder, knobs)
+    batch = vallum.load_data(given.data).batch(range(given.first, given.first + given.n))
     for eps in given.eps.split(","):
         measure(given.label or given.row, model, batch, eps, given)
 

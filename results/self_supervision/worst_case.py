@@ -48,14 +48,14 @@ class Points:
     highest: Tensor  # the highest margin that several climbs found, with no regard to whether an image falls
 
     @classmethod
-    def on(cls, bare: Model, batch: Batch, eps: float, steps: int = 30) -> Points:
+    def on(cls, bare: Model, batch: Batch, eps: float, steps: int = 20) -> Points:
         search, given = folded(bare, batch.images), (batch.images, batch.labels, batch.keys)
-        near = TargetedAPGD(eps, steps=20, classes=3, early_stop=False)
+        near = TargetedAPGD(eps, steps=15, classes=3, early_stop=False)
         found = [APGD(eps, steps=steps, early_stop=False)(search, *given), near(search, *given)]
         with torch.no_grad():
             leads = torch.stack([margin(bare(points), batch.labels) for points in found])  # (attacks, N)
         highest = torch.stack(found)[leads.argmax(0), torch.arange(len(batch.images))]
-        return cls(PGD(eps, steps=50, early_stop=False)(search, *given), Strong(eps)(bare, *given), highest)
+        return cls(PGD(eps, steps=steps, early_stop=False)(search, *given), Strong(eps)(bare, *given), highest)
 
 
 def ascend(
@@ -102,12 +102,13 @@ def attacked(
     `copy` makes what is searched on cheaper still.
     """
     labels, found = batch.labels, dict[str, Tensor]()
+    found["clean"] = right(defence, batch.images, labels, draws)
     found["oblivious"] = right(defence, points.oblivious, labels, draws)
     found["transfer"] = right(defence, points.highest, labels, draws)
     found["transfer, strong"] = right(defence, points.strong, labels, draws)
     search = copy(quick(defence, batch.images)) if isinstance(defence, SelfSupervised) else defence
     surfaces = {s.name: s for s in surfaces_of(search)} if isinstance(defence, Defence) else {}
-    standing = torch.stack([v for name, v in found.items() if name != "oblivious"]).all(0)
+    standing = torch.stack(list(found.values())).all(0)
     for name in names if names is not None else [n for n in surfaces if n != "transfer"]:
         if name not in surfaces:
             continue
