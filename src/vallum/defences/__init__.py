@@ -9,7 +9,7 @@ from vallum.defences.depth_multitask import DepthMultitask
 from vallum.defences.noisy_modelling import De3, NoisyModelling, NoisyModellingPretraining
 from vallum.defences.plain import Plain
 from vallum.defences.recipe import RECIPES, Context, Losses, Recipe, recipe
-from vallum.defences.self_supervision import AmortisedRepair, SelfSupervised, SelfSupervision
+from vallum.defences.self_supervision import AmortisedRepair, JointSelfSupervision, SelfSupervised, SelfSupervision
 from vallum.defences.shared_training import FastSharedTraining, SharedTraining
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Defence",
     "DepthMultitask",
     "FastSharedTraining",
+    "JointSelfSupervision",
     "Losses",
     "NoisyModelling",
     "NoisyModellingPretraining",

@@ -18,7 +18,7 @@ from vallum.defences.self_supervision.stand_ins import Hybrid, TaskAware, Trajec
 from vallum.defences.stand_ins import Averaged
 from vallum.evaluation.passes import Counted
 from vallum.models import Model
-from vallum.threats import APGD, PGD
+from vallum.threats import APGD, PGD, Strong
 from vallum.threats.losses import cross_entropy
 
 LABELS = torch.arange(6) % 4
@@ -212,6 +212,23 @@ def test_through_long_repairs_attackers_go_a_shorter_way(defence: SelfSupervised
     assert ways["trajectory"].defence.how.steps == 10  # type: ignore[union-attr]
     assert ways["unrolled"].how.steps == 5  # type: ignore[union-attr]
     assert ways["trajectory"].weight < 0.5  # type: ignore[operator]
+
+
+def test_attacks_go_on_where_only_the_stand_in_has_fallen(defence: SelfSupervised) -> None:
+    ways = {surface.name: surface for surface in surfaces_of(defence)}
+    assert ways["task-aware 1"].here(PGD(8 / 255)) == PGD(8 / 255, early_stop=False)
+    assert ways["unrolled"].here(Strong(8 / 255, effort=0.5)) == APGD(8 / 255, steps=50, early_stop=False)
+    assert ways["hybrid 3"].here(Strong(8 / 255)) == Strong(8 / 255)  # its answers are the defence's own
+    attack = APGD(24 / 255, steps=8)
+    images, labels = pictures(24), torch.arange(24) % 4
+    pleased, ignorant = (
+        ways[name].here(attack)(ways[name].through, images, labels)  # type: ignore[misc]
+        for name in ("task-aware 100", "transfer")
+    )
+    with torch.no_grad():
+        assert float(TaskAware(defence, 1.0).reward(pleased).mean()) > float(
+            TaskAware(defence, 1.0).reward(ignorant).mean()
+        )
 
 
 @pytest.mark.slow

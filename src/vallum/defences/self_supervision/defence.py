@@ -16,7 +16,15 @@ from vallum.defences.self_supervision.backbone import Backbone
 from vallum.defences.self_supervision.guess import Guess
 from vallum.defences.self_supervision.objective import Objective
 from vallum.defences.self_supervision.repair import Repair, Repaired, repair
-from vallum.defences.self_supervision.stand_ins import SHORT, Hybrid, TaskAware, Trajectory, Unrolled, WrongFeatures
+from vallum.defences.self_supervision.stand_ins import (
+    SHORT,
+    UNROLLED,
+    Hybrid,
+    TaskAware,
+    Trajectory,
+    Unrolled,
+    WrongFeatures,
+)
 from vallum.defences.self_supervision.tasks.base import SelfTask, read_tasks, write_tasks
 from vallum.defences.stand_ins import value_of
 from vallum.errors import UserError
@@ -147,17 +155,17 @@ class SelfSupervised(Defence):
         if self.exact_gradient:
             return {}
         short = self if how.steps <= SHORT else self.tuned(steps=SHORT)
-        looks, steps = 2.0 * len(tasks), float(max(how.steps, 1))  # roughly, for the progress bar
-        part = min(1.0, SHORT / steps)
+        steps = max(how.steps, 1)
+        part, cheap = min(1.0, SHORT / steps), 0.8 / steps  # of what the whole repair takes, for the progress bar
         made: dict[str, Model] = {"trajectory": Trajectory(short, weight=part * 1.2)}
         for reward in REWARDS:
-            made[f"task-aware {reward:g}"] = TaskAware(self, reward, thorough=reward != 1, weight=1.5 / steps)
+            made[f"task-aware {reward:g}"] = TaskAware(self, reward, thorough=reward != 1, weight=cheap)
         if len(tasks) > 1:
             for place, task in enumerate(tasks):
-                made[f"only {task.name}"] = TaskAware(self, 3.0, task=place, weight=1.5 / steps)
+                made[f"only {task.name}"] = TaskAware(self, 3.0, task=place, weight=cheap)
         for reward in (0.3, 3.0):
             made[f"hybrid {reward:g}"] = Hybrid(short, reward, thorough=not (how.gate or how.stop), weight=part * 1.2)
-        made["unrolled"] = Unrolled(self, weight=10 * looks / (looks * steps))
+        made["unrolled"] = Unrolled(self, weight=4.5 * min(UNROLLED, steps) / steps)
         if self.task is Task.CLASSIFY and self.objective.settled:
             made["features"] = WrongFeatures(short, weight=part)
         return made

@@ -133,27 +133,32 @@ class Objective(nn.Module):
         return without_conflict(each), losses
 
     def settle(self, backbone: Reader, images: Tensor, batch: int = 64) -> None:
-        """Remember how these clean images do, and before that what each task needs of them."""
-        parts, rows = images.split(batch), torch.arange(len(images)).split(batch)
+        """Remember how clean images do; and before that, of a quarter of them, what each task and an attacker need."""
+        count = max(1, min(EXAMPLES, len(images) // 4))
+        some, rest = images[:count], images[count:] if count < len(images) else images
+
+        def read(looks: Tensor) -> Features:
+            return _joined([backbone(part, False) for part in looks.split(batch)])
+
         with torch.no_grad():
             for task in self.tasks:
-                drawn = task.draw(Draws(0, range(len(images)), "self-supervision/settle"), self.layout)
-                looks = task.looks(images, drawn)
-                features = {
-                    name: _joined([backbone(part, False) for part in look.split(batch)]) for name, look in looks.items()
-                }
-                task.settle(self.heads[task.name], features, images, drawn)
-            known = _joined([backbone(part, False) for part in parts])
-            draws = Draws(0, range(len(images)), "self-supervision/clean")
-            drawn_parts = [self.draw(draws.take(which)) for which in rows]
-            losses = torch.cat([self.losses(backbone, *pair) for pair in zip(parts, drawn_parts, strict=True)]).double()
+                drawn = task.draw(Draws(0, range(count), "self-supervision/settle"), self.layout)
+                seen = {name: read(look) for name, look in task.looks(some, drawn).items()}
+                task.settle(self.heads[task.name], seen, some, drawn)
+            known, draws = read(some), Draws(0, range(len(rest)), "self-supervision/clean")
+            losses = torch.cat(
+                [
+                    self.losses(backbone, part, self.draw(draws.take(which)))
+                    for part, which in zip(rest.split(batch), torch.arange(len(rest)).split(batch), strict=True)
+                ]
+            ).double()
         shares = torch.linspace(0, 1, SHARES, dtype=losses.dtype, device=losses.device)
-        self.mean, self.std = losses.mean(0).to(self.mean), losses.std(0).clamp_min(1e-6).to(self.std)
+        self.mean, self.std = losses.mean(0).to(self.mean), losses.std(0, correction=0).clamp_min(1e-6).to(self.std)
         self.quantiles = losses.quantile(shares, dim=0).T.contiguous().to(self.quantiles)
-        some = torch.arange(EXAMPLES, device=images.device) % len(images)
-        self.examples = known.pooled[some].to(self.examples)
+        again = torch.arange(EXAMPLES, device=images.device) % count
+        self.examples = known.pooled[again].to(self.examples)
         if known.logits.ndim == 2:  # what class a whole image is
-            self.example_classes = known.logits.argmax(1)[some].to(self.example_classes)
+            self.example_classes = known.logits.argmax(1)[again].to(self.example_classes)
 
 
 def _joined(found: list[Features]) -> Features:

@@ -24,7 +24,7 @@ from vallum.models.model import Model
 from vallum.specs import parameter
 from vallum.threats.pgd import PGD
 
-DENSE = "equivariance+inpainting"  # what a segmenter gets where nothing is said
+DENSE = "equivariance+inpainting(width=24)"  # what a segmenter gets where nothing is said
 
 
 @RECIPES.register("self_supervision")

@@ -17,15 +17,29 @@ from torch.utils.checkpoint import checkpoint
 from vallum.defences.self_supervision.repair import beginning, drawn_for
 from vallum.defences.stand_ins import StandIn, value_of
 from vallum.defences.surface import carried_over
+from vallum.threats.apgd import APGD
+from vallum.threats.base import Threat
 from vallum.threats.losses import rewarded
 from vallum.threats.norms import Ball, norm_named, per_image
 from vallum.threats.search import frozen
+from vallum.threats.strong import Strong
 
 if TYPE_CHECKING:
     from vallum.defences.self_supervision.defence import SelfSupervised
 
 SHORT = 10  # steps of the repair that an attacker goes through at each of its own; the answer is that of them all
 UNROLLED = 5  # steps whose gradients are followed
+
+
+def to_the_top(threat: Threat) -> Threat | None:
+    """The attack that goes on to the highest value, reward and all, where an image has fallen already.
+
+    The cascade of `strong` lives by leaving what has fallen: in its place there is its longest climb.
+    """
+    if isinstance(threat, Strong):
+        steps, restarts = max(1, round(100 * threat.effort)), 5 if threat.exhaustive else 1
+        return APGD(threat.eps, threat.norm, steps, restarts, early_stop=False, seed=threat.seed)
+    return carried_over(threat)
 
 
 class Around(StandIn):
@@ -67,7 +81,7 @@ class TaskAware(Around):
     def __init__(self, defence: SelfSupervised, reward: float, task: int | None = None, **how: Any) -> None:
         super().__init__(defence, **how)
         self.strength, self.only = reward, task
-        self.attack = carried_over  # that the bare model falls is no reason to stop
+        self.attack = to_the_top  # that the bare model falls is no reason to stop
 
     def forward(self, images: Tensor) -> Tensor:
         return rewarded(self.defence.model(images), self.reward(images))
@@ -131,7 +145,7 @@ class Unrolled(Around):
         super().__init__(defence, **how)
         self.how = defence.how.but(steps=min(steps, defence.how.steps), output="last", gate=0.0, stop=0.0)
         self.softest, self.hardest, self.over, self.calls = softest, hardest, over, 0
-        self.attack = carried_over  # what falls here may not fall in truth
+        self.attack = to_the_top  # what falls here may not fall in truth
 
     @property
     def softness(self) -> float:
