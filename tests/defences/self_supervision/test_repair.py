@@ -162,9 +162,12 @@ def test_the_best_step_loses_least_and_the_mean_is_of_the_later_half() -> None:
     assert len(set(best.tolist())) > 1
 
 
-def test_gate_and_stop_leave_alone_what_is_natural_enough() -> None:
-    defence = settled(steps=4, start="uniform")
+def test_gate_and_stop_leave_alone_what_is_natural_enough(defence: SelfSupervised) -> None:
+    defence = defence.tuned(steps=4, start="uniform")
     objective, images = defence.objective, pictures(40)
+    images[20:] = (images[20:] + 0.04 * torch.randn(20, 3, 16, 16, generator=torch.Generator().manual_seed(0))).clamp(
+        0, 1
+    )
     with torch.no_grad():
         losses = objective.losses(defence.backbone, images, objective.fixed(0))
     natural = objective.below(losses, 0.8)
@@ -223,6 +226,13 @@ def test_mistakes_are_told_and_knobs_read_text() -> None:
     assert set(defence.knobs) == {field.name for field in dataclasses.fields(Repair)}
     with pytest.raises(UserError, match="has no knob"):
         defence.tuned(epsilon=3)
+
+
+def test_images_of_another_size_are_refused() -> None:
+    defence = untrained("rotation")
+    assert defence.size == (16, 16)
+    with pytest.raises(UserError, match="made for 3x16x16"):
+        defence(torch.rand(2, 3, 20, 16))
 
 
 def test_segmenters_are_repaired_by_dense_tasks() -> None:

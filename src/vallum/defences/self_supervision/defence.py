@@ -17,14 +17,16 @@ from vallum.defences.self_supervision.guess import Guess
 from vallum.defences.self_supervision.objective import Objective
 from vallum.defences.self_supervision.repair import Repair, Repaired, repair
 from vallum.defences.self_supervision.stand_ins import (
+    DRAWS,
     SHORT,
     UNROLLED,
+    Around,
     Hybrid,
     TaskAware,
     Trajectory,
     Unrolled,
     WrongFeatures,
-)
+)  # fmt: skip
 from vallum.defences.self_supervision.tasks.base import SelfTask, read_tasks, write_tasks
 from vallum.defences.stand_ins import value_of
 from vallum.errors import UserError
@@ -35,6 +37,7 @@ from vallum.threats.norms import Ball, norm_named, per_image
 from vallum.threats.search import frozen
 
 KNOBS = {one.name: one.help for one in parameters(Repair)}
+USUAL = {"task-aware 1"}  # of the further ways in those that are gone through by default
 REWARDS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # that attackers try for pleasing the tasks
 
 
@@ -82,6 +85,7 @@ class SelfSupervised(Defence):
         weight = next(self.bare.parameters(), torch.zeros(()))
         with attack_mode(self.bare, "eval"):
             layout = self.backbone.layout(torch.full((1, *shape), 0.5, device=weight.device))
+        self.size = self.size or (layout.image[1], layout.image[2])
         self.objective = Objective(chosen, layout).to(weight.device)
         self.guess = Guess(shape[0], guess).to(weight.device) if guess else None
         self._check()
@@ -133,6 +137,13 @@ class SelfSupervised(Defence):
 
     def repaired(self, images: Tensor, keep_path: bool = False) -> Repaired:
         """Each image after its repair, and how it went: without a gradient, in whatever mode the caller is."""
+        wanted = self.objective.layout.image
+        if images.shape[1:] != wanted:
+            raise UserError(
+                f"the images are {'x'.join(map(str, images.shape[1:]))}",
+                f"the heads of the repair were made for {'x'.join(map(str, wanted))}",
+                f"load the data with size={wanted[1]}" + (f"x{wanted[2]}" if wanted[1] != wanted[2] else ""),
+            )
         with frozen(self), attack_mode(self, "eval"):
             given = images.detach().clone()
             guess = self.guessed(given).detach() if self.how.start == "guess" else None
@@ -156,19 +167,22 @@ class SelfSupervised(Defence):
             return {}
         short = self if how.steps <= SHORT else self.tuned(steps=SHORT)
         steps = max(how.steps, 1)
-        part, cheap = min(1.0, SHORT / steps), 0.8 / steps  # of what the whole repair takes, for the progress bar
-        made: dict[str, Model] = {"trajectory": Trajectory(short, weight=part * 1.2)}
+        part, cheap = min(1.0, SHORT / steps), 0.8 * min(DRAWS, steps) / steps  # of the whole repair's time, about
+        ways: dict[str, Around] = {"trajectory": Trajectory(short, weight=1.2 * part)}
         for reward in REWARDS:
-            made[f"task-aware {reward:g}"] = TaskAware(self, reward, thorough=reward != 1, weight=cheap)
+            ways[f"task-aware {reward:g}"] = TaskAware(self, reward, weight=cheap)
         if len(tasks) > 1:
             for place, task in enumerate(tasks):
-                made[f"only {task.name}"] = TaskAware(self, 3.0, task=place, weight=cheap)
+                ways[f"only {task.name}"] = TaskAware(self, 3.0, task=place, weight=cheap)
         for reward in (0.3, 3.0):
-            made[f"hybrid {reward:g}"] = Hybrid(short, reward, thorough=not (how.gate or how.stop), weight=part * 1.2)
-        made["unrolled"] = Unrolled(self, weight=4.5 * min(UNROLLED, steps) / steps)
+            ways[f"hybrid {reward:g}"] = Hybrid(short, reward, weight=part + cheap)
+        ways["unrolled"] = Unrolled(self, weight=4.5 * min(UNROLLED, steps) / steps)
         if self.task is Task.CLASSIFY and self.objective.settled:
-            made["features"] = WrongFeatures(short, weight=part)
-        return made
+            ways["features"] = WrongFeatures(short, weight=part)
+        usual = {*USUAL, "hybrid 3"} if how.gate or how.stop else USUAL  # what rests on them must meet one who knows
+        for name, way in ways.items():
+            way.thorough = name not in usual
+        return {**ways}
 
     def facts(self) -> dict[str, Any]:
         inner = self.model.facts()

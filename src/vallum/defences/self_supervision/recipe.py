@@ -24,6 +24,7 @@ from vallum.models.model import Model
 from vallum.specs import parameter
 from vallum.threats.pgd import PGD
 
+MOST = 2**27  # numbers in the clean images that are looked at once in the end: half a gigabyte
 DENSE = "equivariance+inpainting(width=24)"  # what a segmenter gets where nothing is said
 
 
@@ -114,9 +115,13 @@ class SelfSupervision(Recipe):
         return {"loss": losses.sum(), **each}  # heads share nothing, so that no weights are needed
 
     def settle(self, model: Model, batches: Iterable[Batch]) -> dict[str, Any]:
-        defence = defence_in(model)
+        defence, kept = defence_in(model), list[Tensor]()
+        for batch in batches:
+            kept.append(batch.images)
+            if sum(images.numel() for images in kept) > MOST:
+                break
         with attack_mode(defence, "eval"):
-            defence.objective.settle(defence.backbone, torch.cat([batch.images for batch in batches]))
+            defence.objective.settle(defence.backbone, torch.cat(kept))
         defence.learning = False
         losses = defence.objective.mean.tolist()
         return {f"clean_{task.name}_loss": value for task, value in zip(defence.objective.tasks, losses, strict=True)}

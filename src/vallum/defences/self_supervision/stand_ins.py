@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SHORT = 10  # steps of the repair that an attacker goes through at each of its own; the answer is that of them all
 UNROLLED = 5  # steps whose gradients are followed
+DRAWS = 4  # steps of whose views the tasks are pleased, where an attacker pleases them
 
 
 def to_the_top(threat: Threat) -> Threat | None:
@@ -45,16 +46,18 @@ def to_the_top(threat: Threat) -> Threat | None:
 class Around(StandIn):
     """What the stand-ins of this family share."""
 
-    def __init__(self, defence: SelfSupervised, weight: float = 1.0, thorough: bool = True) -> None:
+    def __init__(self, defence: SelfSupervised, weight: float = 1.0) -> None:
         super().__init__(defence)
-        self.defence, self.weight, self.thorough = defence, weight, thorough
+        self.defence, self.weight = defence, weight
 
     def losses(self, images: Tensor) -> Tensor:
-        """(N, T) standardised losses of the images as they are, with a gradient, at the draws of the first step."""
+        """(N, T) standardised losses of the images as they are, with a gradient: the mean over several steps' draws."""
         objective, draws = self.defence.objective, self.defence.draws(images)
-        return objective.standardised(
-            objective.losses(self.defence.backbone, images, drawn_for(0, objective, draws)),
-        )
+        found = [
+            objective.losses(self.defence.backbone, images, drawn_for(step, objective, draws))
+            for step in range(min(DRAWS, max(self.defence.how.steps, 1)))
+        ]
+        return objective.standardised(torch.stack(found).mean(0))
 
 
 class Trajectory(Around):
