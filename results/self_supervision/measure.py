@@ -1,7 +1,7 @@
 """What results/self_supervision/README.md reports, a part at a time; what is there already is not done again.
 
     python results/self_supervision/measure.py ROW FOLDER --eps 8/255 -n 200
-    python results/self_supervision/measure.py table
+    python results/self_supervision/table.py runs/self_supervision
 
 FOLDER is what `vallum harden ... --with self_supervision` left, ROW one of those of the table. Every row meets the same
 images, and attacks that begin at the same points.
@@ -20,6 +20,7 @@ from worst_case import Points, attacked
 
 import vallum
 from vallum.defences import Defence
+from vallum.defences.cost import cost_of
 from vallum.defences.self_supervision import SelfSupervised
 from vallum.images import Batch
 from vallum.models.model import Model
@@ -78,7 +79,8 @@ def measure(label: str, model: Model, batch: Batch, eps: str, given: argparse.Na
     )  # fmt: skip
     took = {"points": round(before - begun, 1), "defence": round(time.process_time() - before, 1)}
     settings = {key: getattr(given, key) for key in ("steps", "losses", "cascade", "draws", "queries")}
-    found = {"keys": batch.keys.tolist(), "seconds": took, **settings, "right": verdicts}
+    cost = cost_of(model, model.bare, batch.images[:4], rounds=1).passes if isinstance(model, Defence) else 1.0
+    found = {"keys": batch.keys.tolist(), "passes": cost, "seconds": took, **settings, "right": verdicts}
     path.write_text(json.dumps(found))
     print(label, eps, took, {name: round(sum(v) / len(v), 4) for name, v in verdicts.items()}, flush=True)
 
