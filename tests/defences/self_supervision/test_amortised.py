@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from repair_toys import SETTINGS, THREE, Suns, network, pictures, untrained
+from repair_toys import BUILD, SETTINGS, Suns, network, pictures, untrained
 
 import vallum
-from conftest import BUILD
 from vallum.defences import AmortisedRepair, SelfSupervised
 from vallum.defences.base import surfaces_of
 from vallum.defences.self_supervision.guess import Guess, widest
@@ -22,7 +21,8 @@ IMAGES = pictures(6)
 @pytest.fixture(scope="module")
 def distilled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("amortised")
-    recipe = f"self_supervision_amortised:tasks={THREE},heads_epochs=1,adversarial=0.3,most=2"
+    tasks = "rotation(hidden=16,count=2)+inpainting(width=8)"
+    recipe = f"self_supervision_amortised:tasks={tasks},heads_epochs=1,adversarial=0.3,attack_steps=2,most=2"
     how = {**SETTINGS, "epochs": 4}
     vallum.harden(network(), Suns(256), recipe, out=out, build=BUILD, **how)  # type: ignore[arg-type]
     return out

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from repair_toys import ALL, THREE, pictures, untrained
+from repair_toys import ALL, THREE, network, pictures, untrained
 from torch import Tensor
 
 from vallum.defences import Defence, SelfSupervised
@@ -17,6 +19,7 @@ from vallum.defences.self_supervision import PRESETS, Repair
 from vallum.errors import UserError
 from vallum.images import Task
 from vallum.models import weights_fingerprint
+from vallum.threats import Strong
 from vallum.threats.norms import NORMS
 
 IMAGES = pictures(6)
@@ -226,6 +229,26 @@ def test_mistakes_are_told_and_knobs_read_text() -> None:
     assert set(defence.knobs) == {field.name for field in dataclasses.fields(Repair)}
     with pytest.raises(UserError, match="has no knob"):
         defence.tuned(epsilon=3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_heads_are_in_full_precision_whatever_the_network_is_in(dtype: torch.dtype) -> None:
+    model = network()
+    model.network.to(dtype)  # type: ignore[operator, union-attr]
+    defence = SelfSupervised(model, ALL, (3, 16, 16))
+    assert bool(defence(IMAGES).isfinite().all())
+    assert float((defence.repaired(IMAGES).images - IMAGES).abs().max()) == pytest.approx(8 / 255, rel=1e-3)
+    assert all(p.dtype in (torch.float32, torch.float64) for p in defence.objective.parameters())
+
+
+def test_copies_read_the_features_of_their_own_network() -> None:
+    defence = untrained(THREE)
+    for twin in (copy.deepcopy(defence), pickle.loads(pickle.dumps(defence))):
+        assert twin.backbone.model is twin.bare is not defence.bare
+        assert torch.equal(twin(IMAGES), defence(IMAGES))
+    search = Strong(8 / 255, precision="bfloat16", effort=0.02)  # on a copy, in half the bits
+    found = search(defence, IMAGES[:2], torch.tensor([0, 1]))
+    assert float((found - IMAGES[:2]).abs().max()) <= 8 / 255 + 1e-6
 
 
 def test_images_of_another_size_are_refused() -> None:

@@ -99,10 +99,10 @@ class Backbone:
         after = bool(self.named[0])  # a layer that was named counts by its output, one that was found by its input
 
         def keep_pooled(_: nn.Module, given: Any, made: Any) -> None:
-            kept["pooled"] = _tensor(made if after else given)
+            kept["pooled"] = wide(_tensor(made if after else given))
 
         def keep_map(_: nn.Module, given: Any, made: Any) -> None:
-            kept["map"] = _tensor(made)
+            kept["map"] = wide(_tensor(made))
             if map_alone:
                 raise _Enough
 
@@ -194,6 +194,11 @@ def as_map(features: Tensor, images: Tensor) -> Tensor | None:
         if h > 1 and tokens % h == 0 and abs(h * width - tokens // h * height) < max(height, width):
             return features[:, prefix:].transpose(1, 2).unflatten(2, (h, tokens // h))
     return None
+
+
+def wide(features: Tensor) -> Tensor:
+    """In float32 at least: heads are, whatever the network is."""
+    return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
 
 
 def _is(layer: str, name: str) -> bool:

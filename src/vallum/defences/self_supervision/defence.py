@@ -88,8 +88,9 @@ class SelfSupervised(Defence):
         with attack_mode(self.bare, "eval"):
             layout = self.backbone.layout(torch.full((1, *shape), 0.5, device=weight.device))
         self.size = self.size or (layout.image[1], layout.image[2])
-        self.objective = Objective(chosen, layout).to(weight.device)
-        self.guess = Guess(shape[0], guess).to(weight.device) if guess else None
+        where: dict[str, Any] = {"device": weight.device, "dtype": torch.promote_types(weight.dtype, torch.float32)}
+        self.objective = Objective(chosen, layout).to(**where)
+        self.guess = Guess(shape[0], guess).to(**where) if guess else None
         self._check()
         self.source = source or Source("self_supervision", "", {})
         for part in (self.objective, self.guess):
@@ -156,7 +157,8 @@ class SelfSupervised(Defence):
         how = self.how
         assert self.guess is not None
         ball = Ball.around(norm_named(how.norm), images, per_image(how.budget, images))
-        return ball.norm.project(self.guess(images) * how.budget, ball.eps, ball.low, ball.high)
+        found = self.guess(images.to(self.guess.last.weight.dtype)).to(images.dtype) * how.budget
+        return ball.norm.project(found, ball.eps, ball.low, ball.high)
 
     def draws(self, images: Tensor) -> Draws | None:
         """Where what is random comes from; None: all images meet the same."""
