@@ -48,7 +48,7 @@ def test_all_ways_in_are_run_where_all_is_asked_for_and_a_few_otherwise(defence:
     alone = {"only contrastive", "only rotation", "only inpainting"}
     ways = {"direct", "trajectory", "hybrid 0.3", "hybrid 3", "unrolled", "features", "black-box", "transfer"}
     assert set(everything) == ways | rewards | alone
-    assert set(few) == {"direct", "trajectory", "hybrid 0.3", "black-box", "transfer"}
+    assert set(few) == {"direct", "trajectory", "hybrid 0.3", "unrolled", "black-box", "transfer"}
     random = defence.tuned(random=True)
     assert set(names(random)) - set(everything) == {"expectation", "known draw"}
     averaged = [surface for surface in random.attack_surfaces() if isinstance(surface.through, Averaged)]
