@@ -48,8 +48,7 @@ def test_all_ways_in_are_run_where_all_is_asked_for_and_a_few_otherwise(defence:
     alone = {"only contrastive", "only rotation", "only inpainting"}
     ways = {"direct", "trajectory", "hybrid 0.3", "hybrid 3", "unrolled", "features", "black-box", "transfer"}
     assert set(everything) == ways | rewards | alone
-    assert {"direct", "black-box", "transfer"} < set(few) < ways | rewards | alone
-    assert len([name for name in few if name.startswith("task-aware")]) == 1
+    assert set(few) == {"direct", "trajectory", "hybrid 0.3", "unrolled", "black-box", "transfer"}
     random = defence.tuned(random=True)
     assert set(names(random)) - set(everything) == {"expectation", "known draw"}
     averaged = [surface for surface in random.attack_surfaces() if isinstance(surface.through, Averaged)]
