@@ -35,6 +35,11 @@ def read(folder: Path) -> tuple[dict[tuple[str, str], Row], dict[tuple[str, str]
         kept = facts.setdefault(key, {"seconds": 0.0, "steps": found["steps"]})
         kept["seconds"] = round(kept["seconds"] + found["seconds"]["defence"], 1)
         kept["passes"] = found.get("passes", kept.get("passes"))
+    for eps in [eps for label, eps in rows if label == "unrolled"]:  # the same defence, attacked one way more
+        together: Row = dict(rows["fast", eps])
+        dearest = rows["unrolled", eps]["union"]
+        together["union"] = {key: right and dearest[key] for key, right in together["union"].items() if key in dearest}
+        rows["fast with unrolled", eps], facts["fast with unrolled", eps] = together, dict(facts["unrolled", eps])
     return rows, facts
 
 

@@ -63,14 +63,18 @@ def tradeoff(run: Run, knob: str, settings: list[Any], names: list[str], chosen:
     shown = headlines(run.outcomes)
     found: dict[tuple[str, str], Outcome] = {(one.model, one.threat): one for one in shown}
     lines = []
+    attacked = any(one.threat == WORST for one in shown)
     for threat in dict.fromkeys(one.threat for one in shown):
         metrics = [found[name, threat].metrics() for name in names if (name, threat) in found]
         if len(metrics) < len(names):
             continue  # only beneath the defence
         for metric in dict.fromkeys(metric for one in metrics for metric in one):
+            mean = metric in ("accuracy", "mIoU")
+            if not mean and attacked and threat != WORST:
+                continue  # how draws differ is shown for the headline; for each threat it is in the table
             # Where nothing is drawn there is one answer, which is that of most draws and of the worst one too.
             points = [one.get(metric) or next(iter(one.values())) for one in metrics]
-            label = threat if metric in ("accuracy", "mIoU") else f"{threat}, {metric}"
+            label = threat if mean else f"{threat}, {metric}"
             values, low, high = (tuple(getattr(point, part) for point in points) for part in ("value", "low", "high"))
             lines.append(sections.Line(label, values, low, high))
     numbers = all(isinstance(one, int | float) for one in settings)
