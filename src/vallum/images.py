@@ -131,7 +131,7 @@ class Draws:
         """One NumPy generator per image, for draws that none of the above makes."""
         # (seed, purpose) and the image's key are the two words of Philox's key: no two images can share a stream.
         path = "/".join(filter(None, (str(self.seed), self.owner, purpose)))
-        word = int.from_bytes(hashlib.blake2b(path.encode(), digest_size=8).digest(), "little")
+        word = int.from_bytes(hashlib.blake2b(path.encode(errors="surrogatepass"), digest_size=8).digest(), "little")
         keys = self.keys.tolist() if isinstance(self.keys, Tensor) else [int(key) for key in self.keys]
         if not all(-(2**63) <= key < 2**63 for key in keys):
             raise UserError(f"an image has the key {max(keys, key=abs)}", "keys are 64-bit integers")

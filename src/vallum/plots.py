@@ -66,7 +66,7 @@ def section(one: Section) -> Any:
     if isinstance(one, Universal):
         return _universal(one)
     drawn = _kinds.figure(one)
-    return _drawn([drawn] if drawn else [], f"a section of the kind {one.kind} has words and no figure")
+    return _drawn([drawn] if drawn else [], f"a section of the kind {one.kind} has words or a table and no figure")
 
 
 def gallery(runs: Runs, threat: str | None = None, model: str | None = None, count: int = 6) -> Any:
