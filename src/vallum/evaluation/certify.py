@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from vallum.bars import estimated
 from vallum.data import load_data
 from vallum.defences.noisy_modelling.certificate import certifiable
 from vallum.defences.noisy_modelling.certificate import certify as certify_one
@@ -96,10 +96,7 @@ def certify(
     done = {(row["sigma"], row["key"]) for row in rows}
     todo = [(level, index) for level in tuned for index in chosen if (level, index) not in done]
     console = Console(file=sys.stderr)
-    columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()]
-    bar = Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console,
-                   disable=not (progress and console.is_terminal))  # fmt: skip
-    with bar:
+    with estimated(console, progress) as bar:
         task = bar.add_task("certify", total=len(todo) * (first + draws))
         for level, index in todo:
             batch = source.batch([index]).to(where)

@@ -7,28 +7,13 @@ import time
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from rich.text import Text
 
+from vallum.bars import estimated
 from vallum.errors import printable
 from vallum.evaluation.plan import Cell, Plan
 
 EVERY = 30.0  # seconds between lines where no bar can be drawn
-
-
-def estimated(console: Console, shown: bool) -> Bar:
-    """The bar itself, which shows nothing where nobody watches."""
-    return Bar(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not (shown and console.is_terminal),
-    )
 
 
 class Progress:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from vallum.bars import estimated
 from vallum.disk import write_whole
 
 Row = dict[str, float]  # one epoch; its columns are the same in every epoch of a run
@@ -25,18 +25,7 @@ class Log:
     def __init__(self, folder: Path, title: str, epochs: int, steps: int, *, speaks: bool, quiet: bool) -> None:
         self.folder, self.title, self.epochs, self.steps, self.speaks = folder, title, epochs, steps, speaks
         self.console = Console(file=sys.stderr, quiet=quiet or not speaks)
-        self.bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[said]}", markup=False),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self.console,
-            speed_estimate_period=120.0,
-            disable=not self.console.is_terminal,
-        )
+        self.bar = estimated(self.console, says=True, seconds=120.0)
         self.board: Any = None
         self.known = ""  # the accuracies after the last epoch
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from vallum.bars import estimated
 from vallum.defences.defensive_patches.making import State
 
 
@@ -16,17 +16,7 @@ class Watching:
     def __init__(self, title: str, steps: int, quiet: bool) -> None:
         self.title, self.steps, self.looks = title, steps, 0
         self.console = Console(file=sys.stderr, quiet=quiet)
-        self.bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[said]}", markup=False),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=quiet or not self.console.is_terminal,
-        )
+        self.bar = estimated(self.console, shown=not quiet, says=True)
 
     def __enter__(self) -> Watching:
         self.bar.start()

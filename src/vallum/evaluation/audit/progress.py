@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.text import Text
 from torch import Tensor, nn
 
+from vallum.bars import estimated
 from vallum.evaluation.audit.check import Check
-from vallum.evaluation.progress import EVERY, estimated
+from vallum.evaluation.progress import EVERY
 
 if TYPE_CHECKING:
     from vallum.evaluation.audit.subject import Subject

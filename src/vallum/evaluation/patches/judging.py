@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from vallum.bars import estimated
 from vallum.data import load_data
 from vallum.defences.defensive_patches.make import make_patches
 from vallum.defences.defensive_patches.patch_set import PatchSet
@@ -25,7 +26,6 @@ from vallum.evaluation.patches.counting import CLEAN, Counting
 from vallum.evaluation.patches.kept import Kept
 from vallum.evaluation.patches.parts import Part, Wanted, of_models, others, parts, read_threats
 from vallum.evaluation.patches.saying import says
-from vallum.evaluation.progress import estimated
 from vallum.evaluation.run import Run
 from vallum.evaluation.sections import Rates, Section
 from vallum.evaluation.store import write_text
