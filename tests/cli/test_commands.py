@@ -19,8 +19,9 @@ from torch import nn
 
 import vallum
 from command_line import Said, command
-from vallum.cli.table import print_run
+from vallum.cli.table import print_rates, print_run
 from vallum.evaluation import Run
+from vallum.evaluation.sections import Rates
 from vallum.models import load_model, save_model
 
 SUMMARY = ["model", "threat", "surface", "metric", "value", "low", "high", "n", "forwards", "backwards", "seconds"]
@@ -222,3 +223,16 @@ def test_a_table_fits_eighty_columns(tmp_path: Path, count: int) -> None:
         assert f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]" in shown
     pairs = "p = 1 (McNemar, exact)"
     assert " ".join(shown.split()).count(pairs) == count * (count - 1) // 2
+
+
+def test_a_table_of_rates_has_each_interval_beneath_its_rate() -> None:
+    out = io.StringIO()
+    one = Rates(
+        "held against each other", "model", ("net",), ("own", "none"), ((0.5, None),), ((0.4, None),), ((0.6, None),)
+    )
+    print_rates([one], Console(file=out, width=60))
+    lines = [line.strip("│┃ ") for line in out.getvalue().splitlines()]
+    row = next(place for place, line in enumerate(lines) if line.startswith("own"))
+    assert lines[row].endswith("50.0")
+    assert lines[row + 1] == "[40.0, 60.0]"
+    assert "\\n" not in out.getvalue()

@@ -70,7 +70,7 @@ def print_rates(tables: Sequence[Rates], console: Console | None = None) -> None
                 if value is None or low is None or high is None:
                     cells.append(_text(""))
                 else:
-                    cells.append(_text(in_per_cent(Interval(value, low, high), "\n")))
+                    cells.append(Text(in_per_cent(Interval(value, low, high), "\n")))
             table.add_row(_text(column), *cells, style="bold" if place == 0 else "")
         console.print(table)
 
