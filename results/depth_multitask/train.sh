@@ -13,7 +13,7 @@ longer) recipe="clips=0" epochs=10 ;;                # as much computing as mult
 domains) recipe="$clips,task=none,balance=1" ;;      # batch norm sees the clips, nothing is learnt from them
 noise) recipe="clips=0,noise=0.1" ;;
 picture) recipe="$clips,task=picture" ;;             # an autoencoder in depth's place
-balance-*) recipe="$clips,balance=${name#balance-}" ;;
+balance-*) recipe="$clips,keep_depth=true,balance=${name#balance-}" ;;
 *) echo "no network is called $name" >&2; exit 2 ;;
 esac
 out="$folder/models/$name-$seed"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -92,27 +93,28 @@ def judged(defence: De3, images: torch.Tensor, labels: torch.Tensor) -> dict[str
     return {name: [round(value, 4) for value in vars(one).values()] for name, one in found.items()}
 
 
-def claims(folders: list[str], data: str, n: int, eps: float, sigma: float, rows: list[dict[str, object]]) -> None:
+def claims(folders: list[str], data: str, n: int, eps: float, sigmas: list[float]) -> None:
     """Denoisers that were pre-trained in other ways, each with a classifier that learnt from what it makes."""
-    source = vallum.load_data(data)
+    source, rows = vallum.load_data(data), known("claims")
     many, batch = source.batch(range(500)), source.batch(range(n))
     for folder in folders:
-        if any(row["model"] == Path(folder).name for row in rows):
-            continue
         loaded = vallum.load_model(folder)
         assert isinstance(loaded, De3), f"{folder} was not hardened with noisy_modelling"
-        defence = loaded.tuned(sigma=sigma)
-        noisy = add_noise(many.images, sigma, Draws(0, many.keys, "measure"))
-        with torch.no_grad():
-            found = torch.cat([defence.denoiser(part) for part in noisy.split(64)])
-        attack = PGD(eps, steps=20, early_stop=False)
-        hard = attack(Averaged(defence, 8), batch.images, batch.labels, batch.keys)
-        rows.append({
-            "model": Path(folder).name, "mse": round(float((found - many.images).square().mean()), 5),
-            "clean": judged(defence, many.images, many.labels), "attacked": judged(defence, hard, batch.labels),
-        })  # fmt: skip
-        print(rows[-1], flush=True)
-        write("claims", {"data": data, "images": n, "eps": eps, "sigma": sigma, "rows": rows})
+        for name, value in product(["hide"], (0.25, 0.5, 0.75)) if loaded.hide else product(["sigma"], sigmas):
+            at = f"{name}={value:g}"
+            if any((row["model"], row["at"]) == (Path(folder).name, at) for row in rows):
+                continue
+            defence = loaded.tuned(**{name: value})
+            with drawing(seed=1), torch.no_grad():
+                found = torch.cat([defence.purify(part) for part in many.images.split(64)])
+            attack = PGD(eps, steps=20, early_stop=False)
+            hard = attack(Averaged(defence, 8), batch.images, batch.labels, batch.keys)
+            rows.append({
+                "model": Path(folder).name, "at": at, "mse": round(float((found - many.images).square().mean()), 5),
+                "clean": judged(defence, many.images, many.labels), "attacked": judged(defence, hard, batch.labels),
+            })  # fmt: skip
+            print(rows[-1], flush=True)
+            write("claims", {"data": data, "images": n, "eps": eps, "rows": rows})
 
 
 def certificate(defence: De3, data: str, n: int, sigma: float, rows: list[dict[str, object]]) -> None:
@@ -171,7 +173,7 @@ def main() -> None:
     radii = given.eps.split(",")
     eps = read_value(radii[-1], float, "--eps")
     if given.part == "claims":
-        claims(given.folder, given.data, given.n, eps, sigmas[0], known("claims"))
+        claims(given.folder, given.data, given.n, eps, sigmas)
         return
     defence = vallum.load_model(given.folder[0])
     assert isinstance(defence, De3), "a model that was hardened with noisy_modelling is needed"

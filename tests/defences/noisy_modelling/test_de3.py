@@ -124,7 +124,7 @@ def test_knobs_are_turned_without_a_copy_of_the_weights() -> None:
             return self.model(images)
 
     stack = Around(defence)
-    assert set(knobs_of(stack)) == {"sigma", "draws", "answer"}
+    assert set(knobs_of(stack)) == {"sigma", "draws", "answer", "hide"}
     assert stack.tuned(sigma=0.3).model.sigma == 0.3  # type: ignore[union-attr]
     assert defence.sigma == 0.25
     with pytest.raises(UserError, match=r"no knob 'sgima'.*sigma"):

@@ -106,6 +106,8 @@ def certifiable(defence: Model) -> De3:
         raise UserError("this model is a segmenter", "certificates are for classifiers")
     if not defence.sigma:
         raise UserError("sigma is 0", "without noise nothing is proven", "give sigma, as sigma=0.25")
+    if defence.hide:
+        raise UserError(f"hide={defence.hide:g}", "what is proven is of noise alone", "give hide=0")
     if sees_images(defence.denoiser):
         raise UserError(
             "this denoiser sees the image without noise as well",

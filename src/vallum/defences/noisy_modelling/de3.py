@@ -16,6 +16,7 @@ from vallum.defences.noisy_modelling.stand_ins import LowFrequency, open_clamp
 from vallum.defences.stand_ins import Averaged
 from vallum.defences.surface import Surface
 from vallum.errors import UserError
+from vallum.images import Draws
 from vallum.models.model import Model
 from vallum.specs import Source, write_value
 
@@ -40,6 +41,7 @@ class De3(Defence):
         "sigma": "standard deviation of the noise; 0: no defence",
         "draws": "of noise for one answer",
         "answer": "of several draws: vote or mean",
+        "hide": "share of the patches, drawn at random, that the denoiser does not see and has to guess",
     }
 
     def __init__(
@@ -50,12 +52,14 @@ class De3(Defence):
         draws: int = 1,
         answer: Answer = "vote",
         *,
+        hide: float = 0.0,
         always: bool = False,
         source: Source | None = None,
     ) -> None:
         super().__init__(model)
         self.denoiser = denoiser
         self.sigma, self.draws, self.answer, self.always = float(sigma), int(draws), answer, always
+        self.hide = float(hide)
         self.source = source or Source("noisy_modelling", "", {})  # what makes the denoiser's architecture
         self._check()
         self.clamp = clamp
@@ -65,7 +69,12 @@ class De3(Defence):
 
     @property
     def randomised(self) -> bool:  # type: ignore[override]
-        return self.sigma > 0
+        return self.sigma > 0 or self.hide > 0
+
+    @property
+    def on(self) -> bool:
+        """Whether images go through the denoiser at all."""
+        return self.randomised or self.always
 
     @property
     def exact_gradient(self) -> bool:  # type: ignore[override]
@@ -74,17 +83,19 @@ class De3(Defence):
     @property
     def fingerprint(self) -> str:
         """What a prediction depends on besides the weights."""
-        return f"sigma={self.sigma!r} draws={self.draws} answer={self.answer} always={self.always}"
+        return f"sigma={self.sigma!r} draws={self.draws} answer={self.answer} hide={self.hide!r} always={self.always}"
 
     def forward(self, images: Tensor) -> Tensor:
-        if not (self.sigma or self.always):
+        if not self.on:
             return self.model(images)
-        if self.draws == 1 or not self.sigma:
+        if self.draws == 1 or not self.randomised:
             return self.model(self.purify(images))
         n, m = len(images), self.draws
-        noise = draws_for(images, "noise").normal(m, *images.shape[1:], purpose="noise", device=images.device)
+        draws = draws_for(images, "noise")
+        noise = draws.normal(m, *images.shape[1:], purpose="noise", device=images.device)
         noisy = images[:, None] + self.sigma * noise.to(images.dtype)  # (N, draws, C, H, W), all of them in one batch
-        logits = self.model(self._denoised(noisy.flatten(0, 1), images.repeat_interleave(m, 0)))
+        hidden = self.hidden(draws, m)
+        logits = self.model(self._denoised(noisy.flatten(0, 1), images.repeat_interleave(m, 0), hidden))
         logits = logits.view(n, m, *logits.shape[1:])
         mean = logits.log_softmax(2).logsumexp(1).sub(torch.tensor(float(m)).log().item())  # of the probabilities
         if self.answer == "mean":
@@ -97,12 +108,18 @@ class De3(Defence):
 
     def purify(self, images: Tensor) -> Tensor:
         """One draw, denoised, as the model gets to see it."""
-        noisy = add_noise(images, self.sigma, draws_for(images, "noise")) if self.sigma else images
-        return self._denoised(noisy, images)
+        draws = draws_for(images, "noise") if self.randomised else None
+        noisy = add_noise(images, self.sigma, draws) if draws and self.sigma else images
+        return self._denoised(noisy, images, self.hidden(draws) if draws else None)
 
-    def _denoised(self, noisy: Tensor, images: Tensor) -> Tensor:
+    def hidden(self, draws: Draws, times: int = 1) -> Tensor | None:
+        """The patches of each image that stay hidden, as often as there are draws: (N * times, L)."""
+        return self.denoiser.hide(self.hide, draws, times) if isinstance(self.denoiser, Denoiser) else None
+
+    def _denoised(self, noisy: Tensor, images: Tensor, hidden: Tensor | None = None) -> Tensor:
         # A denoiser that looks at the image without noise too, as the paper's with its default targets, says so.
-        found = self.denoiser(noisy, images) if sees_images(self.denoiser) else self.denoiser(noisy)
+        more = [images] if sees_images(self.denoiser) else [] if hidden is None else [hidden]
+        found = self.denoiser(noisy, *more)
         if found.shape != noisy.shape:
             raise UserError(
                 f"the denoiser made {tuple(found.shape)} of images of shape {tuple(noisy.shape)}",
@@ -120,6 +137,10 @@ class De3(Defence):
             raise UserError(f"sigma={self.sigma:g}", "pixels are in [0, 1]", f"write sigma={self.sigma:g}/255")
         if self.draws < 1:
             raise UserError(f"draws={self.draws}", "at least 1 is needed")
+        if not 0 <= self.hide < 1:
+            raise UserError(f"hide={self.hide:g}", "a share of the patches below 1")
+        if self.hide and not isinstance(self.denoiser, Denoiser):
+            raise UserError(f"a {type(self.denoiser).__name__} cannot guess hidden patches", remedy="leave hide out")
         if self.answer not in ANSWERS:
             raise UserError(f"answer={self.answer!r}", f"one of {', '.join(ANSWERS)}")
 
@@ -130,7 +151,7 @@ class De3(Defence):
 
     def attack_surfaces(self) -> Sequence[Surface]:
         surfaces = list(super().attack_surfaces())
-        if not (self.sigma or self.always):
+        if not self.on:
             return surfaces
         best = self.through("")  # every part of the stack as its best stand-in
         extra: dict[str, Model] = {"low frequency": LowFrequency(best)}
@@ -147,8 +168,9 @@ class De3(Defence):
     def facts(self) -> dict[str, Any]:
         inner = self.model.facts()
         numbers = {name: write_value(getattr(self, name)) for name in ("sigma", "draws", "answer")}
-        always = {"always": "true"} if self.always else {}
-        source = self.source.but(model=inner["build"], **numbers, **always)
+        rare = {"hide": write_value(self.hide)} if self.hide else {}
+        rare |= {"always": "true"} if self.always else {}
+        source = self.source.but(model=inner["build"], **numbers, **rare)
         known = self.source.options and inner["build"]  # else it was made in Python, and nothing says how
         mine = {"classes": self.classes or inner["classes"], "size": self.size}
         return {**inner, **mine, "build": str(source) if known else ""}

@@ -21,13 +21,15 @@ from vallum.models.nets import MEAN, STD
 Decoder = Literal["transformer", "linear"]
 Target = Literal["pixels", "patch_normalised"]
 Loss = Literal["mse", "l1"]
+LearntFrom = Literal["all", "hidden"]
 
 
 class Denoiser(nn.Module):
     """Noisy images in, what they were without noise out: both (N, C, H, W), and neither is clipped to [0, 1].
 
-    With `patch_normalised` targets the loss counts each patch in units of its own deviation, as the paper's does; the
-    network says mean and deviation of the patch itself.
+    Some patches may be hidden from it, as in masked modelling: those it guesses, and where it has learnt from no other
+    (`learnt_from="hidden"`) the rest stays as it is. With `patch_normalised` targets the loss counts each patch
+    in units of its own deviation, as the paper's does; the network says mean and deviation of the patch itself.
 
     >>> from vallum.defences.noisy_modelling.encoders import make_encoder
     >>> Denoiser(make_encoder("net:vit?size=32"))(torch.rand(2, 3, 32, 32)).shape
@@ -35,10 +37,15 @@ class Denoiser(nn.Module):
     """
 
     def __init__(
-        self, encoder: Any, decoder: Decoder = "transformer", target: Target = "pixels", **layout: int
+        self,
+        encoder: Any,
+        decoder: Decoder = "transformer",
+        target: Target = "pixels",
+        learnt_from: LearntFrom = "all",
+        **layout: int,
     ) -> None:
         super().__init__()
-        self.encoder, self.target = encoder, target
+        self.encoder, self.target, self.learnt_from = encoder, target, learnt_from
         self.patch: tuple[int, int] = tuple(encoder.patch_embed.patch_size)
         self.grid: tuple[int, int] = tuple(encoder.patch_embed.grid_size)
         self.channels = encoder.patch_embed.proj.in_channels
@@ -50,11 +57,13 @@ class Denoiser(nn.Module):
     def size(self) -> tuple[int, int]:
         return self.grid[0] * self.patch[0], self.grid[1] * self.patch[1]
 
-    def forward(self, noisy: Tensor) -> Tensor:
-        said = self._said(noisy, None)
+    def forward(self, noisy: Tensor, hidden: Tensor | None = None) -> Tensor:
+        said = self._said(noisy, hidden)
         if self.target == "patch_normalised":
             patches, mean, log_std = self._parts(said)
             said = patches * log_std.exp() + mean
+        if hidden is not None and self.learnt_from == "hidden":
+            said = torch.where(hidden.to(said.device)[..., None], said, patched((noisy - MEAN) / STD, self.patch))
         return unpatched(said, self.grid, self.patch) * STD + MEAN
 
     def loss(
@@ -76,13 +85,13 @@ class Denoiser(nn.Module):
             return values.mean(1)
         return (values * hidden).sum(1) / hidden.sum(1)
 
-    def hide(self, share: float, draws: Draws) -> Tensor | None:
-        """Which patches of each image stay hidden, (N, L): the same number of all, drawn for each alone."""
+    def hide(self, share: float, draws: Draws, times: int = 1) -> Tensor | None:
+        """Which patches of each image stay hidden, (N * times, L): the same number of all, drawn for each alone."""
         patches = self.grid[0] * self.grid[1]
         count = min(round(share * patches), patches - 1)
         if count == 0:
             return None
-        order = draws.uniform(patches, purpose="hidden").argsort(1)
+        order = draws.uniform(times, patches, purpose="hidden").flatten(0, 1).argsort(1)
         return torch.zeros(order.shape, dtype=torch.bool).scatter(1, order[:, :count], True)
 
     def _said(self, noisy: Tensor, hidden: Tensor | None) -> Tensor:

@@ -72,7 +72,7 @@ class NoisyModelling(NoisyModellingPretraining):
         law = noise_law(self.finetuning_noise or self.noise)
         with torch.no_grad(), attack_mode(defence.denoiser, "eval"):
             noisy = add_noise(batch.images, law.draw(draws).to(batch.images.device), draws)
-            seen = defence._denoised(noisy, batch.images)
+            seen = defence._denoised(noisy, batch.images, defence.hidden(draws))
         logits = defence.model(seen)
         loss = cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing).mean()
         return {"loss": loss, "train_accuracy": accuracy(logits, batch.labels)}

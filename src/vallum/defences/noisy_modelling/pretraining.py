@@ -35,6 +35,7 @@ class NoisyModellingPretraining(Recipe):
     answer: Answer = parameter("of several draws: their vote, or the mean of their probabilities", "vote")
     noise: str = parameter("law of what is learnt from: uniform(0,0.5), gamma(25,3/255), 0.25, paper", "uniform(0,0.5)")
     mask: float = parameter("share of the patches that are hidden as well", 0.0)
+    hide: float = parameter("share of the patches that the defence hides when it is used, to compare with", 0.0)
     loss: Loss = parameter("between what was said and the image: mse or l1", "mse")
     loss_on: str = parameter("all patches, or the hidden ones", "all")
     encoder: str = parameter("a source of timm's ViT; none: the model's own architecture, or a small one", "")
@@ -49,6 +50,8 @@ class NoisyModellingPretraining(Recipe):
         law = noise_law(self.noise)
         if not 0 <= self.mask < 1:
             raise UserError(f"mask={self.mask:g}", "a share below 1 is needed")
+        if self.hide and not self.mask:
+            raise UserError(f"hide={self.hide:g}", "a denoiser that has learnt to guess patches", "give mask= as well")
         if self.loss_on not in ("all", "hidden") or (self.loss_on == "hidden" and not self.mask):
             raise UserError(f"loss_on={self.loss_on}", "all, or with a mask hidden")
         if not self.mask and getattr(law, "sigma", 1) == 0:
@@ -62,7 +65,8 @@ class NoisyModellingPretraining(Recipe):
         if isinstance(model, De3):
             return model
         source = Source("noisy_modelling", "", self._architecture(model, images))
-        return De3(model, make_denoiser(source, trust=True), self.sigma, self.draws, self.answer, source=source)
+        denoiser = make_denoiser(source, trust=True)
+        return De3(model, denoiser, self.sigma, self.draws, self.answer, hide=self.hide, source=source)
 
     def learns(self, model: Model) -> nn.Module:
         return defence_in(model).denoiser
@@ -87,7 +91,8 @@ class NoisyModellingPretraining(Recipe):
         said = {"encoder": self.encoder or encoder_for(model, images), "decoder": self.decoder}
         if self.decoder == "transformer":
             said |= {name: write_value(getattr(self, name)) for name in ("width", "depth", "heads")}
-        return {**said, "target": self.target}
+        learnt_from = {"learnt_from": "hidden"} if self.loss_on == "hidden" else {}
+        return {**said, "target": self.target, **learnt_from}
 
 
 def defence_in(model: Model) -> De3:

@@ -7,7 +7,7 @@ from typing import Any, get_args
 from torch import nn
 
 from vallum.defences.noisy_modelling.de3 import De3
-from vallum.defences.noisy_modelling.denoiser import Decoder, Denoiser, Target
+from vallum.defences.noisy_modelling.denoiser import Decoder, Denoiser, LearntFrom, Target
 from vallum.defences.noisy_modelling.encoders import make_encoder
 from vallum.errors import UserError
 from vallum.models.model import Model, Wrapped
@@ -15,7 +15,8 @@ from vallum.models.request import MODEL_SOURCES, Request, guess_value, make_mode
 from vallum.specs import Source, read_value
 
 LAYOUT = ("width", "depth", "heads")
-OPTIONS = ("model", "encoder", "decoder", "target", *LAYOUT, "denoiser", "sigma", "draws", "answer", "always")
+KNOBS = ("sigma", "draws", "answer", "hide", "always")
+OPTIONS = ("model", "encoder", "decoder", "target", "learnt_from", *LAYOUT, "denoiser", *KNOBS)
 
 
 @MODEL_SOURCES.register("noisy_modelling")
@@ -30,10 +31,11 @@ def load_noisy_modelling(source: Source, request: Request) -> Model:
     draws = read_value(said.get("draws", "1"), int, "draws")
     always = guess_value(said.get("always", "false")) is True
     sigma = read_value(said.get("sigma", "0.25"), float, "sigma")
-    architecture = source.but(model=None, sigma=None, draws=None, answer=None, always=None)
+    hide = read_value(said.get("hide", "0"), float, "hide")
+    architecture = source.but(model=None, **dict.fromkeys(KNOBS))
     denoiser = make_denoiser(architecture, saved=request.saved, trust=request.trust)
     answer: Any = said.get("answer", "vote")
-    return De3(model, denoiser, sigma, draws, answer, always=always, source=architecture).eval()
+    return De3(model, denoiser, sigma, draws, answer, hide=hide, always=always, source=architecture).eval()
 
 
 def make_denoiser(source: Source, *, saved: bool = False, trust: bool = False) -> nn.Module:
@@ -43,11 +45,13 @@ def make_denoiser(source: Source, *, saved: bool = False, trust: bool = False) -
         made = make_model(said["denoiser"], Request(saved=saved, trust=trust))
         return made.network if isinstance(made, Wrapped) else made
     decoder, target = said.get("decoder", "transformer"), said.get("target", "pixels")
-    for name, value, known in (("decoder", decoder, Decoder), ("target", target, Target)):
+    learnt_from = said.get("learnt_from", "all")
+    choices = (("decoder", decoder, Decoder), ("target", target, Target), ("learnt_from", learnt_from, LearntFrom))
+    for name, value, known in choices:
         if value not in get_args(known):
             raise UserError(f"{name}={value!r}", f"one of {', '.join(get_args(known))}")
     layout = {name: read_value(said[name], int, name) for name in LAYOUT if name in said}
     if decoder == "linear" and layout:
         raise UserError(f"a linear decoder has no {next(iter(layout))}", remedy="leave it out")
     encoder = make_encoder(said["encoder"], saved=saved, trust=trust)
-    return Denoiser(encoder, decoder, target, **layout)  # type: ignore[arg-type]
+    return Denoiser(encoder, decoder, target, learnt_from, **layout)  # type: ignore[arg-type]
