@@ -8,10 +8,15 @@ RUN := OMP_NUM_THREADS=1
 
 demo: $(VENV)/.core
 	$(BIN)/vallum evaluate plain=builtin:signs_resnet hardened=builtin:signs_resnet_robust \
-	  --data "builtin:signs?split=test" -n 500 --out runs/demo \
+	  --data "builtin:signs?split=test" -n 500 --out runs/demo/nets \
 	  --threat gaussian:std=0.1 --threat gaussian:std=0.2 --threat motion_blur:3 --threat jpeg_compression:3 \
 	  --threat fog:1 --threat fog:3 --threat fog:5 \
 	  --threat pgd:eps=2/255,steps=10 --threat pgd:eps=4/255,steps=10 --threat pgd:eps=8/255,steps=10
+	$(BIN)/vallum evaluate denoised=builtin:signs_denoised --data "builtin:signs?split=test" -n 16 \
+	  --out runs/demo/denoised --threat pgd:eps=4/255,steps=10
+	$(BIN)/vallum certify builtin:signs_denoised --data "builtin:signs?split=test" -n 16 --sigma 0.15 --draws 200 \
+	  --out runs/demo/denoised
+	$(BIN)/vallum report runs/demo/nets runs/demo/denoised --out runs/demo/report.html
 
 test: $(VENV)/.dev
 	$(RUN) $(BIN)/pytest -m "not slow" -n 2
