@@ -2,8 +2,10 @@
 
     python results/shared_training/front.py MEASURED.jsonl front.svg
 
-Models are called s16-8-2: sharedness 16, eps 8/255, seed 2. The question is whether a larger sharedness gives a larger
-radius *at equal clean accuracy*: radius = height of its sharedness + slope * clean accuracy, with one slope for all.
+Models are called s16-8-2: sharedness 16, eps 8/255, seed 2; s16-8-w25-2 with weight 0.25 of the perturbed images, or
+-warm with a radius that grows. What is called otherwise stands in the table alone. The question is whether a larger
+sharedness gives a larger radius *at equal clean accuracy*: radius = height of its sharedness + slope * clean accuracy,
+with one slope for all.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ from vallum.disk import write_whole
 from vallum.report.figure import Chart, Mark, Series
 from vallum.report.svg import alone
 
-NAME = re.compile(r"s(\d+)-(\d+)-(\d+)")
+NAME = re.compile(r"s(\d+)-(\d+)(?:-(w\d+|warm))?-(\d+)")
 
 
 def read(path: Path) -> tuple[np.ndarray, ...]:
-    """For each hardened model: sharedness, eps in 1/255, clean accuracy, radius in 1/255."""
+    """For each hardened model: sharedness, how it was trained (eps in 1/255, and what else), clean accuracy, radius."""
     rows = []
     for line in path.read_text().splitlines():
         said = json.loads(line)
@@ -33,8 +35,11 @@ def read(path: Path) -> tuple[np.ndarray, ...]:
             if said["clean"]["value"] < 0.5:
                 print(f"{said['model']} has not learnt anything, and is left out", file=sys.stderr)
                 continue
-            rows.append((*map(int, found.groups()[:2]), said["clean"]["value"], star))
-    return tuple(np.array(column) for column in zip(*sorted(rows), strict=True))
+            sharedness, eps, other, _ = found.groups()
+            how = f"{eps}/255" + (f", {other}" if other else "")
+            rows.append((int(sharedness), int(eps), how, said["clean"]["value"], star))
+    heights, _, how, clean, radius = zip(*sorted(rows), strict=True)
+    return np.array(heights), np.array(how), np.array(clean), np.array(radius)
 
 
 def table(path: Path) -> str:
@@ -68,9 +73,9 @@ def compared(heights: np.ndarray, clean: np.ndarray, radius: np.ndarray) -> list
     return said
 
 
-def nearest(heights: np.ndarray, eps: np.ndarray, clean: np.ndarray, radius: np.ndarray) -> None:
+def nearest(heights: np.ndarray, how: np.ndarray, clean: np.ndarray, radius: np.ndarray) -> None:
     """Of each sharedness and of 1 the two recipes whose clean accuracies are nearest, over their seeds (Welch)."""
-    cells = {(s, e): (heights == s) & (eps == e) for s, e in zip(heights.tolist(), eps.tolist(), strict=True)}
+    cells = {(s, h): (heights == s) & (how == h) for s, h in zip(heights.tolist(), how.tolist(), strict=True)}
     cells = {cell: mine for cell, mine in cells.items() if mine.sum() > 1}
     for kind in sorted({s for s, _ in cells} - {1}):
         pairs = [(abs(clean[a].mean() - clean[b].mean()), i, j)
@@ -79,26 +84,29 @@ def nearest(heights: np.ndarray, eps: np.ndarray, clean: np.ndarray, radius: np.
         found = stats.ttest_ind(radius[cells[mine]], radius[cells[other]], equal_var=False)
         low, high = found.confidence_interval()
         more = radius[cells[mine]].mean() - radius[cells[other]].mean()
-        names = f"sharedness {mine[0]} at {mine[1]}/255 minus 1 at {other[1]}/255"
+        names = f"sharedness {mine[0]} at {mine[1]} minus 1 at {other[1]}"
         print(f"{names}, {100 * gap:.1f} points of clean accuracy apart: {more:+.1f}/255 [{low:+.1f}, {high:+.1f}]")
 
 
 def main() -> None:
     print(table(Path(sys.argv[1])))
-    heights, eps, clean, radius = read(Path(sys.argv[1]))
-    series = []
+    heights, how, clean, radius = read(Path(sys.argv[1]))
+    series, means = [], {}
     for place, kind in enumerate(sorted(set(heights.tolist()))):
         marks = []
-        for value in sorted(set(eps[heights == kind].tolist())):
-            mine = (heights == kind) & (eps == value)
+        for value in dict.fromkeys(how[heights == kind].tolist()):
+            mine = (heights == kind) & (how == value)
             x, y = clean[mine], radius[mine]
             each = ", ".join(f"{100 * a:.1f}: {b:.1f}" for a, b in zip(x, y, strict=True))
-            print(f"sharedness {kind}, eps {value}/255: {100 * x.mean():.1f} % clean, {y.mean():.1f}/255 ({each})")
-            marks.append(Mark(round(100 * x.mean(), 1), y.mean(), y.min(), y.max(), f"{value}/255"))
+            print(f"sharedness {kind}, eps {value}: {100 * x.mean():.1f} % clean, {y.mean():.1f}/255 ({each})")
+            means[f"sharedness {kind}, eps {value}"] = x.mean(), y.mean()
+            marks.append(Mark(round(100 * x.mean(), 1), y.mean(), y.min(), y.max(), value))
         series.append(Series(f"sharedness {kind}", tuple(sorted(marks, key=lambda mark: mark.x)), place, place))
+    better = {name: [x > a and y > b for x, y in means.values()] for name, (a, b) in means.items()}
+    print("on the front:", "; ".join(name for name, others in better.items() if not any(others)))
     for name, value, half, p in compared(heights, clean, radius):
         print(f"{name}: {value:+.2f} [{value - half:+.2f}, {value + half:+.2f}], p = {p:.2g}")
-    nearest(heights, eps, clean, radius)
+    nearest(heights, how, clean, radius)
     chart = Chart(
         "What shared training costs and brings", "clean accuracy, %", "universal radius (half wrong), 1/255",
         tuple(series), percent=False,
