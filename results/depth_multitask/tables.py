@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from vallum.evaluation import Run
-from vallum.evaluation.statistics import mean_iou, paired_ious
+from vallum.evaluation.statistics import mean_iou
 
 HERE = Path(__file__).parent
 Rows = dict[str, dict[str, Any]]  # by threat: intersection and union (N, K), snr (N,)
@@ -49,7 +49,7 @@ def miou(one: dict[str, np.ndarray]) -> float:
 
 
 def gain(pairs: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]) -> dict[str, Any]:
-    """Multi-task minus single-task over seeds: a bootstrap over images of the mean over seeds, and tests."""
+    """Another kind of network minus single-task: a bootstrap over images of the mean over seeds, and tests."""
     generator = np.random.default_rng(0)
     count = len(pairs[0][0]["union"])
     times = generator.multinomial(count, np.full(count, 1 / count), size=2000)
@@ -91,19 +91,14 @@ def measured(folder: Path) -> dict[str, Any]:
                         "miou": interval.value, "low": interval.low, "high": interval.high,
                         "snr": float(np.nanmedian(one["snr"])) if np.isfinite(one["snr"]).any() else None,
                     }  # fmt: skip
-            seeds = [s for s in "0123456789" if all(threat in every.get(f"{n}-{s}", {}) for n in ("single", "multi"))]
-            if seeds:
-                line["seeds"] = seeds
-                line["multi_minus_single"] = gain(
-                    [(every[f"single-{s}"][threat], every[f"multi-{s}"][threat]) for s in seeds]
-                )
-            for name in names:  # controls, against the single-task network of their seed
-                kind, _, seed = name.rpartition("-")
-                base = every.get(f"single-{seed}", {}).get(threat)
-                if kind not in ("single", "multi") and base is not None and threat in every[name]:
-                    one = every[name][threat]
-                    difference = paired_ious((base["intersection"], base["union"]), (one["intersection"], one["union"]))
-                    line["networks"][name]["minus_single"] = [difference.value, difference.low, difference.high]
+            base = "camvid_single" if part == "camvid" else "single"
+            kinds = {name.rpartition("-")[0] for name in line["networks"]} - {base}
+            line["minus_single"] = {}
+            for kind in sorted(kinds):
+                seeds = [s for s in "0123456789" if all(threat in every.get(f"{n}-{s}", {}) for n in (base, kind))]
+                if seeds:
+                    pairs = [(every[f"{base}-{s}"][threat], every[f"{kind}-{s}"][threat]) for s in seeds]
+                    line["minus_single"][kind] = {"seeds": seeds, **gain(pairs)}
             if threat == "clean" and part == "noise":
                 line["by_class"] = {
                     name: (one["clean"]["intersection"].sum(0) / np.maximum(one["clean"]["union"].sum(0), 1)).tolist()
@@ -125,7 +120,8 @@ def lines(found: dict[str, Any]) -> Iterator[tuple[str, str, np.ndarray, np.ndar
         for network in ("single", "multi"):
             points = []
             for line in chosen:
-                of = [line["networks"][f"{network}-{seed}"] for seed in line.get("seeds", [])]  # the same of both
+                seeds = line["minus_single"].get("multi", {"seeds": []})["seeds"]  # the same of both
+                of = [line["networks"][f"{network}-{seed}"] for seed in seeds]
                 if of:
                     points.append((np.mean([o["snr"] for o in of]), [o["miou"] for o in of]))
             points.sort(key=lambda point: -point[0])
@@ -173,25 +169,21 @@ def main() -> None:
 
 
 def markdown(found: dict[str, Any]) -> Iterator[str]:
-    """Single-task beside multi-task by seed, then whatever else was measured against the single-task network."""
-    yield "| part, threat (images) | single | multi | multi - single | p |"
-    yield "| --- | --- | --- | --- | --- |"
+    """Each kind of network beside the single-task networks of its seeds."""
+    yield "| part, threat (images) | network | seeds | single-task | its own | difference | p |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
     for name, line in found.items():
-        if not isinstance(line, dict) or "multi_minus_single" not in line:
+        if not isinstance(line, dict):
             continue
-        gained = line["multi_minus_single"]
-        sides = []
-        for network in ("single", "multi"):
-            of = [line["networks"][f"{network}-{seed}"]["miou"] for seed in line["seeds"]]
-            sides.append(", ".join(f"{100 * value:.1f}" for value in of))
-        change = f"{100 * gained['gain']:+.1f} [{100 * gained['low']:+.1f}, {100 * gained['high']:+.1f}]"
-        yield f"| {name} ({gained['images']}) | {' | '.join(sides)} | {change} | {gained['wilcoxon_p']:.2g} |"
-    for name, line in found.items():
-        if isinstance(line, dict):
-            for key, value in line["networks"].items():
-                if "minus_single" in value:
-                    change, low, high = (100 * number for number in value["minus_single"])
-                    yield f"| {name} | {key} | {100 * value['miou']:.1f} | {change:+.1f} [{low:+.1f}, {high:+.1f}] |"
+        base = "camvid_single" if name.startswith("camvid/") else "single"
+        for kind, gained in line["minus_single"].items():
+            sides = (
+                ", ".join(f"{100 * line['networks'][f'{network}-{seed}']['miou']:.1f}" for seed in gained["seeds"])
+                for network in (base, kind)
+            )
+            change = f"{100 * gained['gain']:+.1f} [{100 * gained['low']:+.1f}, {100 * gained['high']:+.1f}]"
+            start = f"{name} ({gained['images']}) | {kind} | {', '.join(gained['seeds'])}"
+            yield f"| {start} | {' | '.join(sides)} | {change} | {gained['wilcoxon_p']:.2g} |"
 
 
 if __name__ == "__main__":
