@@ -18,10 +18,10 @@ import vallum
 from vallum.data import load_clips
 from vallum.defences.depth_multitask.judging import constant_errors, depth_errors
 from vallum.images import IGNORE
+from vallum.threats import corruptions
 
 SNR = (30, 20, 15, 10, 5)
 EPS = (1, 2, 4)
-CORRUPTIONS = ("fog", "brightness", "contrast", "motion_blur", "jpeg_compression")
 PARTS = {
     "noise": [f"equal_energy:of=({name}),snr={snr}" for name in ("gaussian", "salt_pepper") for snr in SNR],
     "attacks": [
@@ -30,7 +30,7 @@ PARTS = {
         *(f"pgd:eps=2/255,steps=10,loss={loss}" for loss in ("segpgd_cross_entropy", "cosine_cross_entropy")),
     ],
     "strong": [f"strong:eps={eps}/255,lowest=miou,effort=0.5" for eps in (1, 2)],
-    "corruptions": [f"{name}:severity=3" for name in CORRUPTIONS],
+    "corruptions": [f"{name}:severity=3" for name in corruptions.ALL],
 }
 IMAGES = {"attacks": 100, "strong": 32}
 MOST = 128
