@@ -29,10 +29,10 @@ PARTS = {
         *(f"pgd:eps={eps:g}/255,steps=10" for eps in (0.5, *EPS)),
         *(f"pgd:eps=2/255,steps=10,loss={loss}" for loss in ("segpgd_cross_entropy", "cosine_cross_entropy")),
     ],
-    "strong": [f"strong:eps={eps}/255,lowest=miou,effort=0.5" for eps in (1, 2)],
+    "strong": [f"strong:eps={eps}/255,lowest=miou" for eps in (1, 2)],
     "corruptions": [f"{name}:severity=3" for name in corruptions.ALL],
 }
-IMAGES = {"attacks": 100, "strong": 32}
+IMAGES = {"attacks": 100, "strong": 16}
 MOST = 128
 FIT = "steps=16,images=96,batch_size=16,targets=0,data=npz:{folder}/data/train.npz"
 PARTS["universal"] = [f"universal:eps=8/255,{aim}{FIT}" for aim in ("", "target=road,", "hide=person,")]

@@ -73,6 +73,15 @@ def gain(pairs: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]) -> di
     }
 
 
+def compared(kinds: set[str]) -> Iterator[tuple[str, str]]:
+    """Each kind with the single-task networks that were trained as long on the same; multi-task with its controls."""
+    for kind in sorted(kinds - {"single", "camvid_single", "single+shared"}):
+        yield kind, "single+shared" if kind.endswith("+shared") else "camvid_single" if "camvid" in kind else "single"
+    for control in ("shuffled", "picture", "domains", "longer", "noise", "adversarial"):
+        if {control, "balance-0.1"} <= kinds:
+            yield "balance-0.1", control
+
+
 def measured(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for part in ("noise", "attacks", "strong", "corruptions", "universal", "few", "camvid"):
@@ -91,14 +100,12 @@ def measured(folder: Path) -> dict[str, Any]:
                         "miou": interval.value, "low": interval.low, "high": interval.high,
                         "snr": float(np.nanmedian(one["snr"])) if np.isfinite(one["snr"]).any() else None,
                     }  # fmt: skip
-            base = "camvid_single" if part == "camvid" else "single"
-            kinds = {name.rpartition("-")[0] for name in line["networks"]} - {base}
-            line["minus_single"] = {}
-            for kind in sorted(kinds):
+            line["differences"] = {}
+            for kind, base in compared({name.rpartition("-")[0] for name in line["networks"]}):
                 seeds = [s for s in "0123456789" if all(threat in every.get(f"{n}-{s}", {}) for n in (base, kind))]
                 if seeds:
                     pairs = [(every[f"{base}-{s}"][threat], every[f"{kind}-{s}"][threat]) for s in seeds]
-                    line["minus_single"][kind] = {"seeds": seeds, **gain(pairs)}
+                    line["differences"][f"{kind} - {base}"] = {"seeds": seeds, **gain(pairs)}
             if threat == "clean" and part == "noise":
                 line["by_class"] = {
                     name: (one["clean"]["intersection"].sum(0) / np.maximum(one["clean"]["union"].sum(0), 1)).tolist()
@@ -120,7 +127,7 @@ def lines(found: dict[str, Any]) -> Iterator[tuple[str, str, np.ndarray, np.ndar
         for network in ("single", "multi"):
             points = []
             for line in chosen:
-                seeds = line["minus_single"].get("multi", {"seeds": []})["seeds"]  # the same of both
+                seeds = line["differences"].get("multi - single", {"seeds": []})["seeds"]  # the same of both
                 of = [line["networks"][f"{network}-{seed}"] for seed in seeds]
                 if of:
                     points.append((np.mean([o["snr"] for o in of]), [o["miou"] for o in of]))
@@ -169,21 +176,20 @@ def main() -> None:
 
 
 def markdown(found: dict[str, Any]) -> Iterator[str]:
-    """Each kind of network beside the single-task networks of its seeds."""
-    yield "| part, threat (images) | network | seeds | single-task | its own | difference | p |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    """Each kind of network beside another, over the seeds of both."""
+    yield "| part, threat (images) | networks | seeds | mIoU of one | of the other | difference | p: images | seeds |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     for name, line in found.items():
-        if not isinstance(line, dict):
-            continue
-        base = "camvid_single" if name.startswith("camvid/") else "single"
-        for kind, gained in line["minus_single"].items():
+        for pair, gained in line["differences"].items() if isinstance(line, dict) else ():
             sides = (
                 ", ".join(f"{100 * line['networks'][f'{network}-{seed}']['miou']:.1f}" for seed in gained["seeds"])
-                for network in (base, kind)
+                for network in pair.split(" - ")
             )
             change = f"{100 * gained['gain']:+.1f} [{100 * gained['low']:+.1f}, {100 * gained['high']:+.1f}]"
-            start = f"{name} ({gained['images']}) | {kind} | {', '.join(gained['seeds'])}"
-            yield f"| {start} | {' | '.join(sides)} | {change} | {gained['wilcoxon_p']:.2g} |"
+            start = f"{name} ({gained['images']}) | {pair} | {', '.join(gained['seeds'])}"
+            p = gained["t_over_seeds_p"]
+            ps = f"{gained['wilcoxon_p']:.2g} | " + ("" if p is None else f"{p:.2g}")
+            yield f"| {start} | {' | '.join(sides)} | {change} | {ps} |"
 
 
 if __name__ == "__main__":
