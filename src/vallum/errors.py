@@ -22,6 +22,21 @@ class UserError(ValueError):
         return "; ".join(part for part in (": ".join(p for p in (self.wrong, self.expected) if p), self.remedy) if part)
 
 
+class UntrustedCodeError(UserError):
+    """A saved folder names code that builds it, and nobody said that it may be run.
+
+    >>> UntrustedCodeError("this saved model is built by running code: nets.py:net").expected
+    'code in a folder from somebody else can do anything'
+    """
+
+    def __init__(self, wrong: str, *_: str) -> None:
+        super().__init__(
+            wrong,
+            "code in a folder from somebody else can do anything",
+            "if you trust it, say so: load_model(folder, trust=True), or FOLDER?trust=true",
+        )
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A remedy for a name that is not known: the nearest ones, or all there are."""
     known = sorted(known)

@@ -71,7 +71,7 @@ def test_each_setting_is_a_model_of_one_run_and_the_curve_is_what_was_measured(t
     labels = (images.mean((1, 2, 3)) > 0.5).long()
     run = sweep(
         Dimmer(bright_or_dark()), (images, labels), "pgd:eps=0.1,steps=2,random_start=false", "light",
-        [1.0, 0.75, 0.5], name="dimmer", out=tmp_path, progress=False,
+        [1.0, 0.75, 0.5, 0.75], name="dimmer", out=tmp_path, progress=False,
     )  # fmt: skip
     names = ["dimmer, light=1", "dimmer, light=0.75", "dimmer, light=0.5"]
     assert [model.name for model in run.plan.models] == ["dimmer, light=1, undefended", *names]

@@ -21,7 +21,9 @@ def certify(
     sigma: Annotated[
         str | None, typer.Option(help="Noise, one or several as `0.1,0.25`. Default: the defence's own.")
     ] = None,
-    n: Annotated[int | None, typer.Option("--n", "-n", help="How many images, drawn by the seed.")] = 100,
+    n: Annotated[
+        int | None, typer.Option("--n", "-n", help="How many images, drawn by the seed; all where there are fewer.")
+    ] = 100,
     draws: Annotated[int, typer.Option(help="Of noise per image; more of them prove larger radii.")] = 1000,
     first: Annotated[int, typer.Option(help="Draws that choose the class, before those that prove it.")] = 100,
     alpha: Annotated[float, typer.Option(help="How likely a certificate may be wrong.")] = 0.001,
@@ -45,6 +47,7 @@ def certify(
 
     levels = numbers(sigma, "--sigma")
     images = vallum.load_data(data, size=size)
+    n = None if n is None else min(n, len(images))
     found = certify(
         model, images, out=out, sigma=levels, n=n, draws=draws, first=first, alpha=alpha, seed=seed,
         batch_size=batch_size, device=device, progress=not quiet,

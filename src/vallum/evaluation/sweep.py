@@ -50,6 +50,7 @@ def sweep(
     if not isinstance(defence, Defence) or knob not in known:
         listed = ", ".join(f"{one} ({what})" for one, what in known.items()) or "it has none"
         raise UserError(f"{name or type(defence).__name__} has no knob {knob!r}", f"its knobs: {listed}")
+    settings = list(dict.fromkeys(settings))
     if not settings:
         raise UserError(f"no setting of {knob} is given", remedy="as sigma=0:0.5:0.05")
     called = {setting: f"{name or type(defence).__name__}, {knob}={_short(setting)}" for setting in settings}

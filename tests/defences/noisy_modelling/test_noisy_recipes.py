@@ -150,3 +150,34 @@ def test_specs_that_make_no_sense(spec: str, said: str | None) -> None:
 def test_a_step_needs_a_denoiser() -> None:
     with pytest.raises(UserError, match="has no denoiser"):
         NoisyModellingPretraining().step(linear(), BATCH, Context())
+
+
+def test_a_denoiser_that_has_learnt_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no denoiser yet"):
+        recipe(f"noisy_modelling:pretraining_epochs=0,{SMALL}").around(linear(), BATCH.images)
+    ready = untrained()
+    assert recipe(f"noisy_modelling:pretraining_epochs=0,{SMALL}").around(ready, BATCH.images) is ready
+
+
+def test_a_transformer_of_any_size_gets_an_encoder_of_the_images_size() -> None:
+    model = load_model(ENCODER.replace("img_size=8", "img_size=16") + "&dynamic_img_size=true", classes=4)
+    defence = recipe("noisy_modelling:sigma=0.1,width=32,heads=2").around(model, BATCH.images)
+    assert defence(BATCH.images).shape == (len(BATCH), 4)
+
+
+def test_hardening_on_the_command_line_ends_with_an_attack_and_says_what_next(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from vallum.cli import app
+
+    own = tmp_path / "own.py"
+    own.write_text("import torch\n\ndef build():\n    return torch.nn.AvgPool2d(3, 1, 1, count_include_pad=False)\n")
+    done = CliRunner().invoke(app, [
+        "harden", "net:resnet", "--data", "builtin:signs?n=96", "--out", str(tmp_path / "out"), "--epochs", "1",
+        "--with", f"noisy_modelling:sigma=0.1,denoiser={own}:build,pretraining_epochs=0", "--validation", "0.2",
+        "--batch-size", "32", "--evaluate", "4", "--robust-images", "0",
+    ])  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert f"vallum evaluate '{tmp_path / 'out'}?trust=true'" in done.output.replace("\n", "")
+    assert "pgd:eps=" in done.output
+    assert load_model(tmp_path / "out", trust=True).sigma == 0.1  # type: ignore[union-attr]

@@ -26,6 +26,10 @@ def make_encoder(text: str, *, saved: bool = False, trust: bool = False) -> Any:
     network = vit_of(model)
     if network is None:
         raise UserError(f"{text} is no vision transformer", "one of timm's", "as timm:vit_tiny_patch16_224?img_size=32")
+    if not isinstance(getattr(network.patch_embed, "proj", None), nn.Conv2d) or hasattr(
+        network.patch_embed, "backbone"
+    ):
+        raise UserError(f"{text} looks at patches through a network of its own", "one that cuts the image into patches")
     network.reset_classifier(0, "")
     if hasattr(network, "fc_norm"):
         network.fc_norm = nn.Identity()  # only the head had use for it
@@ -48,9 +52,12 @@ def encoder_for(model: Model, images: Tensor) -> str:
     >>> encoder_for(load_model("builtin:signs_resnet"), torch.rand(1, 3, 32, 32))
     'small:?size=32x32&channels=3'
     """
-    if vit_of(model) is not None and model.build:
-        return str(Source.parse(model.build).but(pretrained=None, weights=None))
     channels, height, width = images.shape[1:]
+    if vit_of(model) is not None and model.build:
+        source = Source.parse(model.build).but(pretrained=None, weights=None)
+        if "dynamic_img_size" in source.options and height == width:  # the denoiser needs a size of its own
+            source = source.but(dynamic_img_size=None, img_size=str(height))
+        return str(source)
     return f"small:?size={height}x{width}&channels={channels}"
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vallum.defences.attack_mode import attack_mode
+from vallum.defences.noisy_modelling.de3 import De3
 from vallum.defences.noisy_modelling.encoders import vit_of
 from vallum.defences.noisy_modelling.noise import add_noise, noise_law
 from vallum.defences.noisy_modelling.pretraining import NoisyModellingPretraining, defence_in
@@ -20,6 +21,7 @@ from vallum.errors import UserError
 from vallum.images import Batch
 from vallum.models.model import Model
 from vallum.specs import parameter
+from vallum.threats import PGD
 from vallum.threats.losses import cross_entropy
 
 
@@ -47,6 +49,17 @@ class NoisyModelling(NoisyModellingPretraining):
             noise_law(self.finetuning_noise)
         if not 0 <= self.label_smoothing < 1:
             raise UserError(f"label_smoothing={self.label_smoothing:g}", "a share below 1 is needed")
+
+    def around(self, model: Model, images: Tensor) -> Model:
+        if self.pretraining_epochs == 0 and not self.denoiser and not isinstance(model, De3):
+            raise UserError(
+                "pretraining_epochs=0, and the model has no denoiser yet", "one that has learnt something",
+                "name one of your own as denoiser=, or harden a folder that noisy_modelling left",
+            )  # fmt: skip
+        return super().around(model, images)
+
+    def probe(self) -> PGD:
+        return PGD(eps=4 / 255, steps=10)
 
     def before(self) -> Sequence[tuple[str, Recipe, dict[str, Any]]]:
         if self.pretraining_epochs == 0:

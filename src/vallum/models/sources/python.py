@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from vallum.errors import UserError
+from vallum.errors import UntrustedCodeError, UserError
 from vallum.models.model import Model
 from vallum.models.request import MODEL_SOURCES, Request, guess_value
 from vallum.models.state import refuse_pickle
@@ -25,11 +25,7 @@ def load_python(source: Source, request: Request) -> Model:
             f"{source.rest!r} names no function", "a module and a function in it", "write pkg.module:function"
         )
     if request.saved and not request.trust:
-        raise UserError(
-            f"this saved model is built by running code: {source.rest}",
-            "code in a folder from somebody else can do anything",
-            "if you trust it, say so: load_model(folder, trust=True), or FOLDER?trust=true",
-        )
+        raise UntrustedCodeError(f"this saved model is built by running code: {source.rest}")
     refuse_pickle(Path(where).expanduser())
     function = find(where, name, "model source", MODEL_SOURCES)
     made = function

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from vallum.defences.self_supervision.backbone import Features, Layout
-from vallum.errors import UserError
+from vallum.errors import UntrustedCodeError, UserError
 from vallum.images import Draws
 from vallum.own_code import find
 from vallum.specs import Registry, build, parameters, split_arguments, write_value
@@ -132,11 +132,7 @@ def _read(text: str, trust: bool) -> SelfTask:
 
 def _own(name: str, trust: bool) -> type[SelfTask]:
     if not trust:
-        raise UserError(
-            f"this saved model has a task that is made by running code: {name}",
-            "code in a folder from somebody else can do anything",
-            "if you trust it, say so: load_model(folder, trust=True), or FOLDER?trust=true",
-        )
+        raise UntrustedCodeError(f"this saved model has a task that is made by running code: {name}")
     where, _, attribute = name.rpartition(":")
     found: Any = find(where, attribute, "self-supervised task", TASKS)
     if not (isinstance(found, type) and issubclass(found, SelfTask) and hasattr(found, "__dataclass_fields__")):
