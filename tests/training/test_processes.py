@@ -44,6 +44,12 @@ def test_parts_that_do_not_divide_the_batch_change_nothing(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_processes_of_ours_can_make_a_network_of_timms(tmp_path: Path) -> None:
+    train("net:resnet", "builtin:signs?n=12", out=tmp_path, devices=2, **{**PLAN, "epochs": 1, "batch_size": 4})
+    assert (tmp_path / "vallum.json").exists()
+
+
+@pytest.mark.slow
 def test_a_mistake_in_a_process_of_ours_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^a mistake; mend it$"):
         train(Net(), Dots(), Mistaken(), out=tmp_path, devices=2, **PLAN)

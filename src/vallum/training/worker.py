@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from vallum.images import Draws
 from vallum.models.checks import check_model
 from vallum.models.model import Model
 from vallum.threats.universal import Fitted
+from vallum.torchvision_shim import ensure_torchvision
 from vallum.training.average import Average
 from vallum.training.checkpoint import read_checkpoint, write_checkpoint
 from vallum.training.loader import Cache, Loader, Portion
@@ -47,6 +50,15 @@ class Job:
     folder: Path
     plan: dict[str, Any]  # what a checkpoint must agree with
     quiet: bool
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As bytes in bytes: a network of timm's can be unpickled only where torchvision can be imported.
+        return _unpacked, (bytes(ForkingPickler.dumps(vars(self))),)
+
+
+def _unpacked(packed: bytes) -> Job:
+    ensure_torchvision()
+    return Job(**pickle.loads(packed))
 
 
 class Worker:
