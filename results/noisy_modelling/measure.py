@@ -2,7 +2,7 @@
 
     python results/noisy_modelling/measure.py denoising MODEL -n 300
     python results/noisy_modelling/measure.py plateau MODEL -n 40 --eps 4/255 --sigmas 0.15
-    python results/noisy_modelling/measure.py baselines MODEL -n 200 --sigmas 0.15 --out runs/noisy
+    python results/noisy_modelling/measure.py baselines MODEL NAME=OTHER ... -n 100 --sigmas 0.15 --out runs/noisy
     python results/noisy_modelling/measure.py claims FOLDER FOLDER ... -n 64 --eps 4/255 --sigmas 0.15
     python results/noisy_modelling/measure.py certificate MODEL -n 30 --sigmas 0.25
 
@@ -60,10 +60,14 @@ class OnlyNoise(torch.nn.Module):
         return noisy
 
 
-def baselines(defence: De3, data: str, n: int, out: Path, sigmas: list[float], radii: list[str]) -> dict[str, object]:
-    """What is left of the defence where a part of it is missing, on the same images with the same attacks."""
+def baselines(
+    defence: De3, others: list[str], data: str, n: int, out: Path, sigmas: list[float], radii: list[str]
+) -> dict[str, object]:
+    """What is left of the defence where a part of it is missing, and of others, on the same images, attacked alike."""
     models: dict[str, object] = {"denoiser without noise": De3(defence.model, defence.denoiser, 0.0, always=True)}
+    models |= dict(text.split("=", 1) for text in others)
     for sigma in sigmas:
+        models[f"De^3, sigma={sigma:g}"] = defence.tuned(sigma=sigma)
         models[f"only noise, sigma={sigma:g}"] = De3(defence.model, OnlyNoise(), sigma)
     threats = [f"pgd:eps={eps},steps=20" for eps in radii]
     run = vallum.evaluate(models, data, threats, n=n, out=out, undefended=False)
@@ -180,7 +184,7 @@ def main() -> None:
     if given.part == "denoising":
         write("denoising", denoising(defence, given.data, given.n))
     elif given.part == "baselines":
-        write("baselines", baselines(defence, given.data, given.n, given.out, sigmas, radii))
+        write("baselines", baselines(defence, given.folder[1:], given.data, given.n, given.out, sigmas, radii))
     elif given.part == "plateau":
         plateau(defence, given.data, given.n, eps, sigmas[0], known("plateau"))
     else:
