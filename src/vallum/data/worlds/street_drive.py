@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from vallum.data.worlds.street_eye import Camera
 from vallum.data.worlds.street_light import Light
 from vallum.data.worlds.street_picture import Picture, photograph
 from vallum.data.worlds.street_route import SECONDS, Station, drive
+from vallum.data.worlds.street_solids import together
 from vallum.data.worlds.street_traffic import Traffic
 
 HORIZON = 0.46  # share of a picture's height above the camera's axis
@@ -38,10 +40,17 @@ class Drive:
         )
 
     def frame(self, number: int) -> Picture:
-        camera, solids = self.camera(number), self.solids(number)
-        stream = np.random.Generator(np.random.Philox(key=np.array([self.grain, number], np.uint64)))
-        grain = stream.random((*self.size, 3), np.float32) * np.float32(2) - np.float32(1)
-        return photograph(camera, solids, self.city, self.light, grain)
+        return self.frames([number])[0]
+
+    def frames(self, numbers: Sequence[int]) -> list[Picture]:
+        """The same as one by one, and sooner."""
+        cameras, solids = [self.camera(number) for number in numbers], [self.solids(number) for number in numbers]
+        grain = np.empty((len(numbers), *self.size, 3), np.float32)
+        for number, made in zip(numbers, grain, strict=True):
+            np.random.Generator(np.random.Philox(key=np.array([self.grain, number], np.uint64))).random(
+                out=made, dtype=np.float32
+            )
+        return photograph(cameras, solids, self.city, self.light, grain * np.float32(2) - np.float32(1))
 
     def pose(self, number: int) -> np.ndarray:
         """(4, 4): from the camera's coordinates, x right, y down, z ahead, to the world's."""
@@ -68,10 +77,10 @@ class Drive:
         walking = self.still["velocity"] * (number * SECONDS)
         still = self.still
         if walking.any():
-            still = still.copy()
+            still = together([still])
             still["x"] += walking[:, 0]
             still["z"] += walking[:, 1]
-        return np.concatenate([still, self.traffic.at(number)])
+        return together([still, self.traffic.at(number)])
 
     def _blocks(self) -> list[tuple[int, int]]:
         """Those that are seen from anywhere along the way."""

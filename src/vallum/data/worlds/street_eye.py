@@ -14,15 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from vallum.data.worlds.street_solids import TOP
+from vallum.data.worlds.street_solids import TOP, chosen
 
 NEAR = 0.25  # metres: what is nearer is not seen
 FACES = 8  # ids of surfaces: row * FACES + face, after those of the sky and the ground
 GROUND_ROW, SKY_ROW, FIRST_ROW = 0, 1, 2
 BALL = 6  # the face of an ellipsoid
 SMALL = 120  # samples: bodies that cover no more are cast together
-_EDGES = np.array([(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a & bit])  # of a box with corners 0..7
-_CORNERS = np.array([[(c >> bit & 1) * 2 - 1 for bit in range(3)] for c in range(8)], float)  # x, y, z as -1 or 1
+_EDGES = np.array([(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a & bit]).T  # of a box's corners 0..7
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,18 @@ class Camera:
         right, below = (np.append(line, 2 * line[-1] - line[-2]) for line in (self.across, self.down))
         return np.ascontiguousarray(right.reshape(-1, 2).T), below.reshape(-1, 2)
 
+    @property
+    def centres(self) -> np.ndarray:
+        """(3, H, W): x, y and z of the rays of the pixels' centres."""
+        right, up, ahead = self.axes.astype(np.float32)[:, :, None, None]
+        across, down = self.lattice
+        return (ahead - up * down[:-1, 1, None]) + right * across[1, :-1]
+
+    def sees(self, points: np.ndarray) -> np.ndarray:
+        """Where points (3, ...) of the world lie: to its right, up and ahead."""
+        moved = points.reshape(3, -1) - self.at[:, None]
+        return (self.axes @ moved).reshape(points.shape)
+
     def directions(self, picked: np.ndarray) -> np.ndarray:
         """(3, n): x, y and z of the rays of samples, numbered as they lie in the lattice."""
         right, up, ahead = self.axes.astype(np.float32)[:, :, None]
@@ -63,64 +74,53 @@ class Seen:
     rows: np.ndarray  # of the solids that may be seen, in the order of the ids
 
 
-def cast(camera: Camera, solids: np.ndarray) -> Seen:
-    """Every sample's surface: the ground at y = 0, the sky, or a face of one of the solids."""
-    inverse, surface = _ground(camera)
+def cast(camera: Camera, solids: np.ndarray, first: int = 0) -> Seen:
+    """Every sample's surface: the ground at y = 0, the sky, or a face of one of the solids. Rows count from `first`."""
+    inverse, surface = _ground(camera, first)
     ahead = _in_front(solids, camera)
-    local = (_corners(solids[ahead]) - camera.at) @ camera.axes.T  # (N, 8, 3)
+    local = camera.sees(_corners(chosen(solids, ahead)))  # (3, 8, N)
     box, nearest = bounds(local, camera)
-    kept = (box[:, 1] > box[:, 0]) & (box[:, 3] > box[:, 2])
-    order = np.flatnonzero(kept)[np.argsort(nearest[kept], kind="stable")]
-    rows, box, nearest = ahead[order], box[order], nearest[order]
-    box[:, 1::2] += 1
+    kept = np.flatnonzero((box[1] > box[0]) & (box[3] > box[2]))
+    order = kept[np.argsort(nearest[kept], kind="stable")]
+    rows, nearest = ahead[order], nearest[order]
+    box = box[:, order]
+    box[1::2] += 1
     box //= 2  # from lines to pairs of them
-    seen = solids[rows]
-    planes, outside, faces = _planes(seen, camera)
-    quadrics = _quadrics(seen, camera)
-    area = 2 * (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2])
-    across, down = camera.lattice
-    fronts, rounds = outside.sum(1).tolist(), seen["round"].tolist()
-    for number in np.flatnonzero(area > SMALL).tolist():
-        left, right, top, low = box[number].tolist()
-        window = inverse[top:low, :, left:right]
-        if window.min() * nearest[number] >= 1:  # all of it is hidden
-            continue
-        u, v = across[:, left:right], down[top:low]
-        start = (number + FIRST_ROW) * FACES
-        if rounds[number]:
-            entry = _into_ball(quadrics[number], u, v)
-            hit = entry > window
-            side: Any = start + BALL
-        else:
-            entry, leave, side = _into_frustum(planes[number], fronts[number], faces[number] + start, u, v)
-            hit = (entry > leave) & (entry > window)
-        np.copyto(surface[top:low, :, left:right], side, where=hit)
-        np.copyto(window, entry, where=hit)
-    small = np.flatnonzero(area <= SMALL)
-    for some, into in ((small[~seen["round"][small]], _into_frustums), (small[seen["round"][small]], _into_balls)):
-        row, place, u, v = _candidates(box[some], camera)
-        row = some[row]
-        open_yet = inverse.ravel()[place] * nearest.astype(np.float32)[row] < 1
-        row, place, u, v = row[open_yet], place[open_yet], u[open_yet], v[open_yet]
-        entry, side = into(planes, outside, faces, quadrics, row, u, v)
-        first = np.flatnonzero(entry > inverse.ravel()[place])
-        first = first[np.argsort(entry[first], kind="stable")]  # of several at one place the nearest is written last
-        inverse.ravel()[place[first]] = entry[first]
-        surface.ravel()[place[first]] = (row[first] + FIRST_ROW) * FACES + side[first]
+    seen = chosen(solids, rows)
+    bodies = _Bodies(camera, seen, first + FIRST_ROW)
+    large = 2 * (box[1] - box[0]) * (box[3] - box[2]) > SMALL
+    bodies.draw(np.flatnonzero(large), box, nearest, inverse, surface)
+    small = np.flatnonzero(~large)
+    of, line, across = listed(*box[:, small])  # lines in pairs
+    place = line * (2 * inverse.shape[2]) + across
+    of, across = (np.concatenate([values, values]) for values in (small[of], across))
+    place = np.concatenate([place, place + inverse.shape[2]])
+    open_yet = np.flatnonzero(inverse.ravel().take(place) * nearest.astype(np.float32).take(of) < 1)
+    of, place, across = of.take(open_yet), place.take(open_yet), across.take(open_yet)
+    line = place // inverse.shape[2]
+    entry, side = bodies.enter(of, camera.lattice[0][line & 1, across], camera.lattice[1].ravel().take(line))
+    hit = np.flatnonzero(entry > inverse.ravel().take(place))
+    hit = hit[np.argsort(entry[hit], kind="stable")]  # of several at one place the nearest is written last
+    inverse.ravel()[place[hit]] = entry[hit]
+    surface.ravel()[place[hit]] = side[hit]
     return Seen(surface, inverse, rows)
 
 
-def _candidates(box: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """All samples of all boxes in one list: the number of the box, the place in the grid, u and v."""
-    right, below = camera.lattice
-    wide, high = box[:, 1] - box[:, 0], 2 * (box[:, 3] - box[:, 2])
-    area = wide * high
-    row = np.repeat(np.arange(len(box)), area)
-    number = np.arange(len(row)) - np.repeat(np.cumsum(area) - area, area)
-    down = number // wide[row]
-    across = number - down * wide[row] + box[row, 0]
-    down += 2 * box[row, 2]
-    return row, down * right.shape[1] + across, right[down & 1, across], below.ravel()[down]
+def listed(left: np.ndarray, right: np.ndarray, top: np.ndarray, low: np.ndarray) -> tuple[np.ndarray, ...]:
+    """All places of all boxes in one list: the number of the box, the line, the column.
+
+    >>> [part.tolist() for part in listed(*np.array([[3, 0], [5, 1], [7, 2], [9, 3]]))]
+    [[0, 0, 0, 0, 1], [7, 7, 8, 8, 2], [3, 4, 3, 4, 0]]
+    """
+    box, line = _spans(top, np.maximum(low - top, 0))
+    of, column = _spans(left.take(box), np.maximum(right - left, 0).take(box))
+    return box.take(of), line.take(of), column
+
+
+def _spans(begin: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Runs of whole numbers, so many each, in one list: the number of the run, and the number."""
+    of = np.repeat(np.arange(len(count)), count)
+    return of, np.arange(len(of)) + (begin + count - np.cumsum(count)).take(of)
 
 
 def _in_front(solids: np.ndarray, camera: Camera) -> np.ndarray:
@@ -135,167 +135,170 @@ def _in_front(solids: np.ndarray, camera: Camera) -> np.ndarray:
     return np.flatnonzero((depth > NEAR - radius) & within & (2 * radius > sample * depth))
 
 
-def _ground(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+def _ground(camera: Camera, first: int) -> tuple[np.ndarray, np.ndarray]:
     right, up, ahead = (camera.axes[:, 1] / camera.at[1]).astype(np.float32)
     across, down = camera.lattice
     inverse = (up * down - ahead)[:, :, None] - right * across
-    surface = np.where(inverse > 0, np.int32(GROUND_ROW * FACES + TOP), np.int32(SKY_ROW * FACES))
-    return np.maximum(inverse, 0), surface
+    ground, sky = (np.int32((first + row) * FACES) for row in (GROUND_ROW, SKY_ROW))
+    surface = np.where(inverse > 0, ground + np.int32(TOP), sky)
+    return np.maximum(inverse, 0, out=inverse), surface
 
 
 def _corners(solids: np.ndarray) -> np.ndarray:
-    """(N, 8, 3), of a box around each."""
+    """(3, 8, N), of a box around each; the bits of a corner's number say where it lies along x, y and z."""
     high = solids["y1"] - solids["y0"]
-    slope = solids["slope"]
-    half = solids["half"]
-    made = np.empty((len(solids), 8, 3))
-    top = _CORNERS[:, 1] > 0
-    for axis, (low, far) in enumerate(((0, 1), (2, 3))):
-        name = "xz"[axis]
-        for side, which in ((-1, low), (1, far)):
-            columns = _CORNERS[:, 2 * axis] == side
-            lean = np.where(top[columns][None], (slope[:, which] * high)[:, None], 0.0)
-            made[:, columns, 2 * axis] = solids[name][:, None] + side * (half[:, axis, None] - lean)
-    made[:, :, 1] = np.where(top[None], solids["y1"][:, None], solids["y0"][:, None])
-    return made
+    half, slope = solids["half"], solids["slope"]
+    made = np.empty((3, 2, 2, 2, len(solids)))
+    for side, sign in enumerate((-1, 1)):
+        made[0, :, 0, side] = solids["x"] + sign * half[:, 0]
+        made[0, :, 1, side] = solids["x"] + sign * (half[:, 0] - slope[:, side] * high)
+        made[2, side, 0] = solids["z"] + sign * half[:, 1]
+        made[2, side, 1] = solids["z"] + sign * (half[:, 1] - slope[:, 2 + side] * high)
+    made[1, :, 0], made[1, :, 1] = solids["y0"], solids["y1"]
+    return made.reshape(3, 8, -1)
 
 
 def bounds(local: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """The samples that each body may cover, [left, right, top, low), and its least depth in front of the camera."""
-    depth = local[..., 2]
+    """Of bodies with these corners (3, 8, N), to the right, up and ahead: the samples that each may cover, (4, N) as
+    [left, right), [top, low); and its least depth in front of the camera."""
+    depth = local[2]
     front = depth > NEAR
-    safe = np.where(front, depth, 1.0)
-    u = np.where(front, local[..., 0] / safe, np.nan)
-    v = np.where(front, -local[..., 1] / safe, np.nan)
-    limits = np.stack([np.fmin.reduce(u, 1), np.fmax.reduce(u, 1), np.fmin.reduce(v, 1), np.fmax.reduce(v, 1)], 1)
-    cut = np.flatnonzero(~front.all(1))
+    flat = local[:2] / np.where(front, depth, 1.0)  # (2, 8, N)
+    least, most = np.where(front, flat, np.inf).min(1), np.where(front, flat, -np.inf).max(1)
+    cut = np.flatnonzero(~front.all(0))
     if len(cut):  # where edges pass the plane in front of the camera
-        one, other = local[cut][:, _EDGES[:, 0]], local[cut][:, _EDGES[:, 1]]  # (C, 12, 3)
-        across = (one[..., 2] > NEAR) != (other[..., 2] > NEAR)
-        step = np.where(across, other[..., 2] - one[..., 2], 1.0)
-        share = (NEAR - one[..., 2]) / step
-        u = np.where(across, (one[..., 0] + share * (other[..., 0] - one[..., 0])) / NEAR, np.nan)
-        v = np.where(across, -(one[..., 1] + share * (other[..., 1] - one[..., 1])) / NEAR, np.nan)
-        there = limits[cut]
-        limits[cut] = np.stack(
-            [
-                np.fmin(there[:, 0], np.fmin.reduce(u, 1)),
-                np.fmax(there[:, 1], np.fmax.reduce(u, 1)),
-                np.fmin(there[:, 2], np.fmin.reduce(v, 1)),
-                np.fmax(there[:, 3], np.fmax.reduce(v, 1)),
-            ],
-            1,
-        )
+        one, other = local[:, _EDGES[0, :, None], cut], local[:, _EDGES[1, :, None], cut]  # (3, 12, C)
+        across = (one[2] > NEAR) != (other[2] > NEAR)
+        share = (NEAR - one[2]) / np.where(across, other[2] - one[2], 1.0)
+        flat = (one[:2] + share * (other[:2] - one[:2])) / NEAR
+        least[:, cut] = np.minimum(least[:, cut], np.where(across, flat, np.inf).min(1))
+        most[:, cut] = np.maximum(most[:, cut], np.where(across, flat, -np.inf).max(1))
     box = np.stack(
         [
-            np.searchsorted(camera.across, limits[:, 0], "left"),
-            np.searchsorted(camera.across, limits[:, 1], "right"),
-            np.searchsorted(camera.down, limits[:, 2], "left"),
-            np.searchsorted(camera.down, limits[:, 3], "right"),
-        ],
-        1,
+            np.searchsorted(camera.across, least[0], "left"),
+            np.searchsorted(camera.across, most[0], "right"),
+            np.searchsorted(camera.down, -most[1], "left"),
+            np.searchsorted(camera.down, -least[1], "right"),
+        ]
     )
-    return box, np.maximum(depth.min(1), NEAR)
+    return box, np.maximum(depth.min(0), NEAR)
 
 
 def flat_corners(x: np.ndarray, z: np.ndarray, half_x: np.ndarray, half_z: np.ndarray) -> np.ndarray:
-    """(N, 8, 3), of areas of the ground."""
-    corners = np.stack([x, np.zeros_like(x), z], 1)[:, None] + np.stack([half_x, half_x, half_z], 1)[:, None] * _CORNERS
-    corners[..., 1] = 0
-    return corners
+    """(3, 8, N), of areas of the ground."""
+    made = np.zeros((3, 2, 2, 2, len(x)))
+    for side, sign in enumerate((-1, 1)):
+        made[0, :, :, side], made[2, side] = x + sign * half_x, z + sign * half_z
+    return made.reshape(3, 8, -1)
+
+
+class _Bodies:
+    """Solids as one camera's rays meet them."""
+
+    def __init__(self, camera: Camera, solids: np.ndarray, first: int) -> None:
+        self.across, self.down = camera.lattice
+        self.start = ((first + np.arange(len(solids))) * FACES).astype(np.int32)
+        self.planes, self.outside, faces = _planes(solids, camera)
+        self.faces = faces + self.start[:, None]
+        self.round = solids["round"]
+        self.fronts = self.outside.sum(1).tolist()
+        self.quadrics = _quadrics(solids, camera)
+
+    def draw(
+        self, some: np.ndarray, box: np.ndarray, nearest: np.ndarray, inverse: np.ndarray, surface: np.ndarray
+    ) -> None:
+        """Some of them one by one, the nearest first, over what is seen already."""
+        planes = self.planes[some]
+        down = planes[:, :, 1, None, None] * self.down + planes[:, :, 2, None, None]  # (n, 6, H + 1, 2)
+        boxes = box[:, some].T.tolist()
+        for number, along, below, (left, right, top, low) in zip(some.tolist(), planes, down, boxes, strict=True):
+            window, there = inverse[top:low, :, left:right], surface[top:low, :, left:right]
+            fronts, u = self.fronts[number], self.across[:, left:right]
+            if np.minimum.reduce(window, axis=None) * nearest[number] >= 1:  # all of it is hidden
+                continue
+            if self.round[number]:
+                entry = _into_ball(self.quadrics[number], u, self.down[top:low])
+                hit = entry > window
+                np.copyto(there, self.start[number] + BALL, where=hit)
+                np.copyto(window, entry, where=hit)
+                continue
+            if not fronts:  # the camera is inside
+                continue
+            met = below[:, top:low, :, None] + (along[:, 0, None, None] * u)[:, None]  # (6, h, 2, w)
+            leave, faces = np.maximum.reduce(met[fronts:]), self.faces[number]
+            begin = min(fronts, 2) - 1
+            entry, nearer = met[begin], []
+            for other in (0, 2)[: fronts - 1]:  # at the edge of the first two, the second is seen
+                nearer.append((other, met[other] < entry))
+                entry = np.minimum(entry, met[other])
+            hit = entry > np.maximum(leave, window, out=leave)
+            np.copyto(there, faces[begin], where=hit)
+            for other, where in nearer:
+                np.copyto(there, faces[other], where=np.logical_and(where, hit, out=where))
+            np.copyto(window, entry, where=hit)
+
+    def enter(self, of: np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For rays (n,) at bodies of their own: where each enters, -1 where it does not, and by which surface."""
+        entry, surface = np.empty(len(of), np.float32), np.empty(len(of), np.int32)
+        rounds = self.round.take(of)
+        for where, into in ((np.flatnonzero(~rounds), self._into_frustums), (np.flatnonzero(rounds), self._into_balls)):
+            entry[where], surface[where] = into(of[where], u[where], v[where])
+        return entry, surface
+
+    def _into_frustums(self, of: np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        planes, front = self.planes.take(of, 0), self.outside.take(of, 0)  # (n, 6, 3), (n, 6)
+        met = planes[:, :, 0] * u[:, None] + planes[:, :, 1] * v[:, None] + planes[:, :, 2]
+        first = np.where(front, met, np.float32(np.inf))
+        number = first.argmin(1)
+        entry = first[np.arange(len(of)), number]
+        leave = np.where(front, np.float32(-np.inf), met).max(1, initial=-np.inf)
+        return np.where((entry > leave) & (entry < np.inf), entry, np.float32(-1)), self.faces[of, number]
+
+    def _into_balls(self, of: np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        a, b_u, b_v, b_1, uu, vv, one, uv, u1, v1 = self.quadrics.take(of, 0).T
+        under = (uu * u + uv * v + u1) * u + (vv * v + v1) * v + one
+        entry = (np.sqrt(np.maximum(under, 0)) - (b_u * u + b_v * v + b_1)) / a
+        return np.where((under >= 0) & (a > 0), entry, np.float32(-1)), self.start.take(of) + np.int32(BALL)
 
 
 def _planes(solids: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The six planes of each frustum as w = a u + b v + c, (N, 6, 3), those that are met from outside first; which
     these are; and which faces they are."""
     count = len(solids)
-    normals = np.zeros((count, 6, 3))
-    reach = np.empty((count, 6))  # k - n.c
-    y = camera.at[1]
+    normals = np.zeros((3, 6, count))
+    reach = np.empty((6, count))  # k - n.c
+    y, half, slope = camera.at[1], solids["half"], solids["slope"].T
+    below = y - solids["y0"]
     for face, (axis, sign) in enumerate(((0, -1), (0, 1), (2, -1), (2, 1))):
-        slope, name = solids["slope"][:, face], "x z"[axis]
-        normals[:, face, axis], normals[:, face, 1] = sign, slope
-        here = sign * (camera.at[axis] - solids[name])
-        reach[:, face] = solids["half"][:, axis // 2] - here - slope * (y - solids["y0"])
-    normals[:, 4, 1], normals[:, 5, 1] = 1, -1
-    reach[:, 4], reach[:, 5] = solids["y1"] - y, y - solids["y0"]
-    reach = np.where(np.abs(reach) < 1e-6, 1e-6, reach)
-    planes = normals @ (camera.axes.T * (1, -1, 1)) / reach[..., None]  # along right, down and ahead
+        normals[axis, face], normals[1, face] = sign, slope[face]
+        reach[face] = half[:, axis // 2] - sign * (camera.at[axis] - solids["x z"[axis]]) - slope[face] * below
+    normals[1, 4], normals[1, 5] = 1, -1
+    reach[4], reach[5] = solids["y1"] - y, below
+    reach[np.abs(reach) < 1e-6] = 1e-6
+    basis = camera.axes * np.array([[1], [-1], [1]])  # right, down and ahead
+    planes = (basis @ normals.reshape(3, -1)).reshape(normals.shape) / reach
     outside = reach < 0
-    order = np.argsort(~outside, axis=1, kind="stable")
-    planes = np.take_along_axis(planes, order[..., None], 1).astype(np.float32)
-    return planes, np.take_along_axis(outside, order, 1), order.astype(np.int32)
-
-
-def _into_frustum(
-    planes: np.ndarray, fronts: int, faces: np.ndarray, u: np.ndarray, v: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | int]:
-    if not fronts:  # the camera is inside
-        return np.zeros((), np.float32), np.ones((), np.float32), 0
-    a, b, c = planes.T[:, :, None, None]
-    met = (b * v + c)[..., None] + (a * u)[:, None]  # (6, h, 2, w)
-    leave = np.maximum.reduce(met[fronts:])
-    if fronts == 1:
-        return met[0], leave, faces[0]
-    if fronts == 2:
-        return np.minimum(met[0], met[1]), leave, np.where(met[0] < met[1], faces[0], faces[1])
-    entry = np.minimum(met[0], met[1])
-    side = np.where(met[0] < met[1], faces[0], faces[1])
-    for number in range(2, fronts):
-        side = np.where(met[number] < entry, faces[number], side)
-        entry = np.minimum(entry, met[number])
-    return entry, leave, side
-
-
-def _into_frustums(
-    planes: np.ndarray,
-    outside: np.ndarray,
-    faces: np.ndarray,
-    quadrics: np.ndarray,
-    row: np.ndarray,
-    u: np.ndarray,
-    v: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The same for rays (n,) at frustums of their own: where each enters, -1 where it does not, and by which face."""
-    of = planes[row]  # (n, 6, 3)
-    met = of[:, :, 0] * u[:, None] + of[:, :, 1] * v[:, None] + of[:, :, 2]
-    front = outside[row]
-    first = np.where(front, met, np.float32(np.inf))
-    number = first.argmin(1)
-    entry = first[np.arange(len(row)), number]
-    leave = np.where(front, np.float32(-np.inf), met).max(1, initial=-np.inf)
-    return np.where((entry > leave) & (entry < np.inf), entry, np.float32(-1)), faces[row, number]
-
-
-def _into_balls(
-    planes: np.ndarray,
-    outside: np.ndarray,
-    faces: np.ndarray,
-    quadrics: np.ndarray,
-    row: np.ndarray,
-    u: np.ndarray,
-    v: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    a, b_u, b_v, b_1, uu, vv, one, uv, u1, v1 = quadrics[row].T
-    under = (uu * u + uv * v + u1) * u + (vv * v + v1) * v + one
-    entry = (np.sqrt(np.maximum(under, 0)) - (b_u * u + b_v * v + b_1)) / a
-    return np.where((under >= 0) & (a > 0), entry, np.float32(-1)), np.full(len(row), BALL, np.int32)
+    order = np.argsort(~outside.T, axis=1, kind="stable")
+    planes = np.take_along_axis(planes.T, order[..., None], 1).astype(np.float32)
+    return planes, np.take_along_axis(outside.T, order, 1), order.astype(np.int32)
 
 
 def _quadrics(solids: np.ndarray, camera: Camera) -> np.ndarray:
     """Of each ellipsoid: a w^2 + 2 b w + q = 0 with b linear and b^2 - a q of second degree in u and v, (N, 10)."""
-    radii = np.stack([solids["half"][:, 0], (solids["y1"] - solids["y0"]) / 2, solids["half"][:, 1]], 1)
-    radii = np.maximum(radii, 1e-6)
-    middle = np.stack([solids["x"], (solids["y0"] + solids["y1"]) / 2, solids["z"]], 1)
-    away = (camera.at - middle) / radii  # (N, 3)
-    basis = (camera.axes * np.array([1, -1, 1])[:, None])[None] / radii[:, None]  # (N, 3 of u v 1, 3)
-    a = (away * away).sum(1) - 1
-    b = (basis * away[:, None]).sum(2)  # (N, 3)
-    gram = (basis[:, :, None] * basis[:, None, :]).sum(3)  # (N, 3, 3)
-    under = b[:, :, None] * b[:, None, :] - a[:, None, None] * gram
-    i, j = (0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2)
-    twice = np.array([1, 1, 1, 2, 2, 2])
-    return np.concatenate([a[:, None], b, under[:, i, j] * twice], 1).astype(np.float32)
+    made = np.zeros((len(solids), 10), np.float32)
+    balls = np.flatnonzero(solids["round"])
+    x, z, low, high = (solids[name].take(balls) for name in ("x", "z", "y0", "y1"))
+    half = solids["half"].take(balls, 0).T
+    radii = np.maximum(np.stack([half[0], (high - low) / 2, half[1]]), 1e-6)  # (3, n)
+    away = (camera.at[:, None] - np.stack([x, (low + high) / 2, z])) / radii
+    basis = (camera.axes * np.array([[1], [-1], [1]]))[:, :, None] / radii  # (3 of u v 1, 3, n)
+    a = (away * away).sum(0) - 1
+    b = (basis * away).sum(1)  # (3, n)
+    made[balls, 0], made[balls, 1:4] = a, b.T
+    for column, (i, j) in enumerate(((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))):
+        under = b[i] * b[j] - a * (basis[i] * basis[j]).sum(0)
+        made[balls, 4 + column] = under if i == j else 2 * under
+    return made
 
 
 def _into_ball(quadric: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
