@@ -17,6 +17,7 @@ from vallum.data.worlds.street_solids import together
 from vallum.data.worlds.street_traffic import Traffic
 
 HORIZON = 0.46  # share of a picture's height above the camera's axis
+TOGETHER = 64_000  # pixels: of more, what is computed no longer fits into a processor's cache
 FAR, NEAR = 190.0, 75.0  # metres to which houses, and smaller things, are seen
 _FLIP = np.diag([1.0, -1.0, 1.0])  # from y up to y down, as cameras have it
 
@@ -43,13 +44,20 @@ class Drive:
         return self.frames([number])[0]
 
     def frames(self, numbers: Sequence[int]) -> list[Picture]:
-        """The same as one by one, and sooner."""
+        """The same as one by one, and sooner where they are small."""
+        at_once = max(1, TOGETHER // math.prod(self.size))
+        return [
+            picture
+            for begin in range(0, len(numbers), at_once)
+            for picture in self._together(numbers[begin : begin + at_once])
+        ]
+
+    def _together(self, numbers: Sequence[int]) -> list[Picture]:
         cameras, solids = [self.camera(number) for number in numbers], [self.solids(number) for number in numbers]
         grain = np.empty((len(numbers), *self.size, 3), np.float32)
         for number, made in zip(numbers, grain, strict=True):
-            np.random.Generator(np.random.Philox(key=np.array([self.grain, number], np.uint64))).random(
-                out=made, dtype=np.float32
-            )
+            stream = np.random.Generator(np.random.Philox(key=np.array([self.grain, number], np.uint64)))
+            stream.random(out=made, dtype=np.float32)
         return photograph(cameras, solids, self.city, self.light, grain * np.float32(2) - np.float32(1))
 
     def pose(self, number: int) -> np.ndarray:

@@ -9,16 +9,18 @@ the others, where w is the greatest; the body is hit where the former is nearer.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 
 from vallum.data.worlds.street_solids import TOP, chosen
 
 NEAR = 0.25  # metres: what is nearer is not seen
-FACES = 8  # ids of surfaces: row * FACES + face, after those of the sky and the ground
+FACES = 8  # ids of surfaces: row * FACES + face; of each frame first the ground and the sky, then what is seen
 GROUND_ROW, SKY_ROW, FIRST_ROW = 0, 1, 2
+GROUND, SKY = -2, -1  # in place of a solid's number
 BALL = 6  # the face of an ellipsoid
 SMALL = 120  # samples: bodies that cover no more are cast together
 _EDGES = np.array([(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a & bit]).T  # of a box's corners 0..7
@@ -51,11 +53,6 @@ class Camera:
         across, down = self.lattice
         return (ahead - up * down[:-1, 1, None]) + right * across[1, :-1]
 
-    def sees(self, points: np.ndarray) -> np.ndarray:
-        """Where points (3, ...) of the world lie: to its right, up and ahead."""
-        moved = points.reshape(3, -1) - self.at[:, None]
-        return (self.axes @ moved).reshape(points.shape)
-
     def directions(self, picked: np.ndarray) -> np.ndarray:
         """(3, n): x, y and z of the rays of samples, numbered as they lie in the lattice."""
         right, up, ahead = self.axes.astype(np.float32)[:, :, None]
@@ -66,44 +63,73 @@ class Camera:
 
 
 @dataclass(frozen=True)
+class Rig:
+    """The cameras of several frames, with samples alike. Each sees solids of its own, which are listed by frame: what
+    is small is computed for all of them at once."""
+
+    cameras: Sequence[Camera]
+
+    @functools.cached_property
+    def at(self) -> np.ndarray:
+        """(3, F)"""
+        return np.stack([camera.at for camera in self.cameras], 1)
+
+    @functools.cached_property
+    def axes(self) -> np.ndarray:
+        """(3, 3, F)"""
+        return np.stack([camera.axes for camera in self.cameras], 2)
+
+    @property
+    def across(self) -> np.ndarray:
+        return self.cameras[0].across
+
+    @property
+    def down(self) -> np.ndarray:
+        return self.cameras[0].down
+
+    def turned(self, vectors: np.ndarray, frame: np.ndarray) -> np.ndarray:
+        """Vectors (3, k, N) of the world, in these frames (N,): how far to the right, up and ahead they lead."""
+        found = np.empty_like(vectors)
+        ends = np.searchsorted(frame, np.arange(len(self.cameras) + 1)).tolist()
+        for camera, (begin, end) in zip(self.cameras, pairwise(ends), strict=True):
+            part = vectors[:, :, begin:end]
+            found[:, :, begin:end] = (camera.axes @ part.reshape(3, -1)).reshape(part.shape)
+        return found
+
+    def sees(self, points: np.ndarray, frame: np.ndarray) -> np.ndarray:
+        """Where points (3, k, N) of the world lie from the camera."""
+        return self.turned(points - self.at[:, None, frame], frame)
+
+
+@dataclass(frozen=True)
 class Seen:
     """What the samples see: the id of a surface, and one over its depth."""
 
-    surface: np.ndarray  # (H + 1, 2, W + 1) int32, as the camera's lattice
-    inverse: np.ndarray  # (H + 1, 2, W + 1) float32
-    rows: np.ndarray  # of the solids that may be seen, in the order of the ids
+    surface: np.ndarray  # (F, H + 1, 2, W + 1) int32, as the cameras' lattices
+    inverse: np.ndarray  # (F, H + 1, 2, W + 1) float32
+    rows: np.ndarray  # (rows,) which of the solids each row of the ids is; or GROUND or SKY
+    frame: np.ndarray  # (rows,) whose it is
 
 
-def cast(camera: Camera, solids: np.ndarray, first: int = 0) -> Seen:
-    """Every sample's surface: the ground at y = 0, the sky, or a face of one of the solids. Rows count from `first`."""
-    inverse, surface = _ground(camera, first)
-    ahead = _in_front(solids, camera)
-    local = camera.sees(_corners(chosen(solids, ahead)))  # (3, 8, N)
-    box, nearest = bounds(local, camera)
+def cast(rig: Rig, solids: np.ndarray, frame: np.ndarray) -> Seen:
+    """Every sample's surface: the ground at y = 0, the sky, or a face of one of the frame's solids."""
+    ahead = _in_front(solids, frame, rig)
+    box, nearest = bounds(rig.sees(_corners(chosen(solids, ahead)), frame[ahead]), rig)
     kept = np.flatnonzero((box[1] > box[0]) & (box[3] > box[2]))
-    order = kept[np.argsort(nearest[kept], kind="stable")]
-    rows, nearest = ahead[order], nearest[order]
-    box = box[:, order]
+    order = kept[np.lexsort((nearest[kept], frame[ahead[kept]]))]
+    some, box, nearest = ahead[order], box[:, order], nearest[order]
     box[1::2] += 1
     box //= 2  # from lines to pairs of them
-    seen = chosen(solids, rows)
-    bodies = _Bodies(camera, seen, first + FIRST_ROW)
+    bodies = _Bodies(rig, chosen(solids, some), frame[some])
+    starts = np.searchsorted(bodies.frame, np.arange(len(rig.cameras))) + FIRST_ROW * np.arange(len(rig.cameras))
+    inverse, surface = _ground(rig, starts)
     large = 2 * (box[1] - box[0]) * (box[3] - box[2]) > SMALL
     bodies.draw(np.flatnonzero(large), box, nearest, inverse, surface)
-    small = np.flatnonzero(~large)
-    of, line, across = listed(*box[:, small])  # lines in pairs
-    place = line * (2 * inverse.shape[2]) + across
-    of, across = (np.concatenate([values, values]) for values in (small[of], across))
-    place = np.concatenate([place, place + inverse.shape[2]])
-    open_yet = np.flatnonzero(inverse.ravel().take(place) * nearest.astype(np.float32).take(of) < 1)
-    of, place, across = of.take(open_yet), place.take(open_yet), across.take(open_yet)
-    line = place // inverse.shape[2]
-    entry, side = bodies.enter(of, camera.lattice[0][line & 1, across], camera.lattice[1].ravel().take(line))
-    hit = np.flatnonzero(entry > inverse.ravel().take(place))
-    hit = hit[np.argsort(entry[hit], kind="stable")]  # of several at one place the nearest is written last
-    inverse.ravel()[place[hit]] = entry[hit]
-    surface.ravel()[place[hit]] = side[hit]
-    return Seen(surface, inverse, rows)
+    bodies.scatter(np.flatnonzero(~large), box, nearest, inverse, surface)
+    rows, whose = np.full(len(some) + FIRST_ROW * len(starts), SKY), np.empty(len(some) + FIRST_ROW * len(starts), int)
+    rows[starts], rows[bodies.row] = GROUND, some
+    whose[starts], whose[starts + SKY_ROW], whose[bodies.row] = *[np.arange(len(starts))] * 2, bodies.frame
+    return Seen(surface, inverse, rows, whose)
 
 
 def listed(left: np.ndarray, right: np.ndarray, top: np.ndarray, low: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -123,24 +149,23 @@ def _spans(begin: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return of, np.arange(len(of)) + (begin + count - np.cumsum(count)).take(of)
 
 
-def _in_front(solids: np.ndarray, camera: Camera) -> np.ndarray:
+def _in_front(solids: np.ndarray, frame: np.ndarray, rig: Rig) -> np.ndarray:
     """The rows of solids that a picture may show larger than a sample, from spheres around them."""
     high = (solids["y1"] - solids["y0"]) / 2
     half = solids["half"]
     radius = np.sqrt(half[:, 0] * half[:, 0] + half[:, 1] * half[:, 1] + high * high)
-    middle = np.stack([solids["x"], solids["y0"] + high, solids["z"]], 1) - camera.at
-    right, _, depth = (middle @ camera.axes.T).T
-    sample, edge = camera.across[1] - camera.across[0], max(-camera.across[0], camera.across[-1])
+    right, _, depth = rig.sees(np.stack([solids["x"], solids["y0"] + high, solids["z"]])[:, None], frame)[:, 0]
+    sample, edge = rig.across[1] - rig.across[0], max(-rig.across[0], rig.across[-1])
     within = np.abs(right) - radius * (1 + edge * edge) ** 0.5 < edge * depth
     return np.flatnonzero((depth > NEAR - radius) & within & (2 * radius > sample * depth))
 
 
-def _ground(camera: Camera, first: int) -> tuple[np.ndarray, np.ndarray]:
-    right, up, ahead = (camera.axes[:, 1] / camera.at[1]).astype(np.float32)
-    across, down = camera.lattice
-    inverse = (up * down - ahead)[:, :, None] - right * across
-    ground, sky = (np.int32((first + row) * FACES) for row in (GROUND_ROW, SKY_ROW))
-    surface = np.where(inverse > 0, ground + np.int32(TOP), sky)
+def _ground(rig: Rig, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    right, up, ahead = (rig.axes[:, 1] / rig.at[1]).astype(np.float32)[:, :, None, None]  # (F, 1, 1)
+    across, down = rig.cameras[0].lattice
+    inverse = (up * down - ahead)[..., None] - right[..., None] * across
+    ground = (starts * FACES).astype(np.int32)[:, None, None, None]
+    surface = ground + np.where(inverse > 0, np.int32(GROUND_ROW * FACES + TOP), np.int32(SKY_ROW * FACES))
     return np.maximum(inverse, 0, out=inverse), surface
 
 
@@ -158,7 +183,7 @@ def _corners(solids: np.ndarray) -> np.ndarray:
     return made.reshape(3, 8, -1)
 
 
-def bounds(local: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+def bounds(local: np.ndarray, rig: Rig) -> tuple[np.ndarray, np.ndarray]:
     """Of bodies with these corners (3, 8, N), to the right, up and ahead: the samples that each may cover, (4, N) as
     [left, right), [top, low); and its least depth in front of the camera."""
     depth = local[2]
@@ -175,10 +200,10 @@ def bounds(local: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
         most[:, cut] = np.maximum(most[:, cut], np.where(across, flat, -np.inf).max(1))
     box = np.stack(
         [
-            np.searchsorted(camera.across, least[0], "left"),
-            np.searchsorted(camera.across, most[0], "right"),
-            np.searchsorted(camera.down, -most[1], "left"),
-            np.searchsorted(camera.down, -least[1], "right"),
+            np.searchsorted(rig.across, least[0], "left"),
+            np.searchsorted(rig.across, most[0], "right"),
+            np.searchsorted(rig.down, -most[1], "left"),
+            np.searchsorted(rig.down, -least[1], "right"),
         ]
     )
     return box, np.maximum(depth.min(0), NEAR)
@@ -193,59 +218,78 @@ def flat_corners(x: np.ndarray, z: np.ndarray, half_x: np.ndarray, half_z: np.nd
 
 
 class _Bodies:
-    """Solids as one camera's rays meet them."""
+    """Solids as their cameras' rays meet them, by frame, the nearest first."""
 
-    def __init__(self, camera: Camera, solids: np.ndarray, first: int) -> None:
-        self.across, self.down = camera.lattice
-        self.start = ((first + np.arange(len(solids))) * FACES).astype(np.int32)
-        self.planes, self.outside, faces = _planes(solids, camera)
+    def __init__(self, rig: Rig, solids: np.ndarray, frame: np.ndarray) -> None:
+        self.across, self.down = rig.cameras[0].lattice
+        self.frame = frame
+        self.row = np.arange(len(solids)) + FIRST_ROW * (frame + 1)
+        self.start = (self.row * FACES).astype(np.int32)
+        self.planes, self.outside, faces = _planes(solids, frame, rig)
         self.faces = faces + self.start[:, None]
         self.round = solids["round"]
-        self.fronts = self.outside.sum(1).tolist()
-        self.quadrics = _quadrics(solids, camera)
+        self.quadrics = _quadrics(solids, frame, rig)
 
     def draw(
         self, some: np.ndarray, box: np.ndarray, nearest: np.ndarray, inverse: np.ndarray, surface: np.ndarray
     ) -> None:
-        """Some of them one by one, the nearest first, over what is seen already."""
-        planes = self.planes[some]
-        down = planes[:, :, 1, None, None] * self.down + planes[:, :, 2, None, None]  # (n, 6, H + 1, 2)
-        boxes = box[:, some].T.tolist()
-        for number, along, below, (left, right, top, low) in zip(some.tolist(), planes, down, boxes, strict=True):
-            window, there = inverse[top:low, :, left:right], surface[top:low, :, left:right]
-            fronts, u = self.fronts[number], self.across[:, left:right]
+        """Some of them one by one over what is seen already."""
+        planes, rounds = self.planes[some], self.round[some].tolist()
+        below = planes[:, :, 1, None, None] * self.down + planes[:, :, 2, None, None]  # (n, 6, H + 1, 2)
+        fronts = self.outside[some].sum(1).tolist()
+        for place, (number, frame, (left, right, top, low)) in enumerate(
+            zip(some.tolist(), self.frame[some].tolist(), box[:, some].T.tolist(), strict=True)
+        ):
+            window, there = inverse[frame, top:low, :, left:right], surface[frame, top:low, :, left:right]
             if np.minimum.reduce(window, axis=None) * nearest[number] >= 1:  # all of it is hidden
                 continue
-            if self.round[number]:
+            u, front = self.across[:, left:right], fronts[place]
+            if rounds[place]:
                 entry = _into_ball(self.quadrics[number], u, self.down[top:low])
                 hit = entry > window
                 np.copyto(there, self.start[number] + BALL, where=hit)
                 np.copyto(window, entry, where=hit)
                 continue
-            if not fronts:  # the camera is inside
+            if not front:  # the camera is inside
                 continue
-            met = below[:, top:low, :, None] + (along[:, 0, None, None] * u)[:, None]  # (6, h, 2, w)
-            leave, faces = np.maximum.reduce(met[fronts:]), self.faces[number]
-            begin = min(fronts, 2) - 1
-            entry, nearer = met[begin], []
-            for other in (0, 2)[: fronts - 1]:  # at the edge of the first two, the second is seen
+            met = below[place, :, top:low, :, None] + (planes[place, :, 0, None, None] * u)[:, None]  # (6, h, 2, w)
+            leave, faces = np.maximum.reduce(met[front:]), self.faces[number]
+            first = min(front, 2) - 1
+            entry, nearer = met[first], []
+            for other in (0, 2)[: front - 1]:  # at the edge of the first two, the second is seen
                 nearer.append((other, met[other] < entry))
                 entry = np.minimum(entry, met[other])
             hit = entry > np.maximum(leave, window, out=leave)
-            np.copyto(there, faces[begin], where=hit)
+            np.copyto(there, faces[first], where=hit)
             for other, where in nearer:
                 np.copyto(there, faces[other], where=np.logical_and(where, hit, out=where))
             np.copyto(window, entry, where=hit)
 
-    def enter(self, of: np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For rays (n,) at bodies of their own: where each enters, -1 where it does not, and by which surface."""
-        entry, surface = np.empty(len(of), np.float32), np.empty(len(of), np.int32)
+    def scatter(
+        self, some: np.ndarray, box: np.ndarray, nearest: np.ndarray, inverse: np.ndarray, surface: np.ndarray
+    ) -> None:
+        """The same for small ones, all their samples in one list."""
+        high, wide = self.down.shape[0], self.across.shape[1]
+        of, pair, across = listed(*box[:, some])
+        of = some[of]
+        place = (self.frame[of] * high + pair) * (2 * wide) + across  # of corners; those of centres follow
+        of, across, place = np.tile(of, 2), np.tile(across, 2), np.concatenate([place, place + wide])
+        seen = inverse.ravel()
+        visible = np.flatnonzero(seen.take(place) * nearest.astype(np.float32).take(of) < 1)
+        of, across, place = of.take(visible), across.take(visible), place.take(visible)
+        line = place // wide % (2 * high)
+        u, v = self.across[line & 1, across], self.down.ravel().take(line)
+        entry, side = np.empty(len(of), np.float32), np.empty(len(of), np.int32)
         rounds = self.round.take(of)
         for where, into in ((np.flatnonzero(~rounds), self._into_frustums), (np.flatnonzero(rounds), self._into_balls)):
-            entry[where], surface[where] = into(of[where], u[where], v[where])
-        return entry, surface
+            entry[where], side[where] = into(of[where], u[where], v[where])
+        hit = np.flatnonzero(entry > seen.take(place))
+        hit = hit[np.argsort(entry[hit], kind="stable")]  # of several at one place the nearest is written last
+        seen[place[hit]] = entry[hit]
+        surface.ravel()[place[hit]] = side[hit]
 
     def _into_frustums(self, of: np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For rays (n,) at bodies of their own: where each enters, -1 where it does not, and by which surface."""
         planes, front = self.planes.take(of, 0), self.outside.take(of, 0)  # (n, 6, 3), (n, 6)
         met = planes[:, :, 0] * u[:, None] + planes[:, :, 1] * v[:, None] + planes[:, :, 2]
         first = np.where(front, met, np.float32(np.inf))
@@ -261,37 +305,37 @@ class _Bodies:
         return np.where((under >= 0) & (a > 0), entry, np.float32(-1)), self.start.take(of) + np.int32(BALL)
 
 
-def _planes(solids: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _planes(solids: np.ndarray, frame: np.ndarray, rig: Rig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The six planes of each frustum as w = a u + b v + c, (N, 6, 3), those that are met from outside first; which
     these are; and which faces they are."""
     count = len(solids)
     normals = np.zeros((3, 6, count))
     reach = np.empty((6, count))  # k - n.c
-    y, half, slope = camera.at[1], solids["half"], solids["slope"].T
-    below = y - solids["y0"]
+    at, half, slope = rig.at[:, frame], solids["half"], solids["slope"].T
+    above = at[1] - solids["y0"]
     for face, (axis, sign) in enumerate(((0, -1), (0, 1), (2, -1), (2, 1))):
         normals[axis, face], normals[1, face] = sign, slope[face]
-        reach[face] = half[:, axis // 2] - sign * (camera.at[axis] - solids["x z"[axis]]) - slope[face] * below
+        reach[face] = half[:, axis // 2] - sign * (at[axis] - solids["x z"[axis]]) - slope[face] * above
     normals[1, 4], normals[1, 5] = 1, -1
-    reach[4], reach[5] = solids["y1"] - y, below
+    reach[4], reach[5] = solids["y1"] - at[1], above
     reach[np.abs(reach) < 1e-6] = 1e-6
-    basis = camera.axes * np.array([[1], [-1], [1]])  # right, down and ahead
-    planes = (basis @ normals.reshape(3, -1)).reshape(normals.shape) / reach
+    planes = rig.turned(normals, frame) / reach
+    planes[1] *= -1  # from up to down
     outside = reach < 0
     order = np.argsort(~outside.T, axis=1, kind="stable")
     planes = np.take_along_axis(planes.T, order[..., None], 1).astype(np.float32)
     return planes, np.take_along_axis(outside.T, order, 1), order.astype(np.int32)
 
 
-def _quadrics(solids: np.ndarray, camera: Camera) -> np.ndarray:
+def _quadrics(solids: np.ndarray, frame: np.ndarray, rig: Rig) -> np.ndarray:
     """Of each ellipsoid: a w^2 + 2 b w + q = 0 with b linear and b^2 - a q of second degree in u and v, (N, 10)."""
     made = np.zeros((len(solids), 10), np.float32)
     balls = np.flatnonzero(solids["round"])
     x, z, low, high = (solids[name].take(balls) for name in ("x", "z", "y0", "y1"))
-    half = solids["half"].take(balls, 0).T
+    half, frame = solids["half"].take(balls, 0).T, frame[balls]
     radii = np.maximum(np.stack([half[0], (high - low) / 2, half[1]]), 1e-6)  # (3, n)
-    away = (camera.at[:, None] - np.stack([x, (low + high) / 2, z])) / radii
-    basis = (camera.axes * np.array([[1], [-1], [1]]))[:, :, None] / radii  # (3 of u v 1, 3, n)
+    away = (rig.at[:, frame] - np.stack([x, (low + high) / 2, z])) / radii
+    basis = (rig.axes * np.array([1, -1, 1])[:, None, None])[:, :, frame] / radii  # (3 of u v 1, 3, n)
     a = (away * away).sum(0) - 1
     b = (basis * away).sum(1)  # (3, n)
     made[balls, 0], made[balls, 1:4] = a, b.T

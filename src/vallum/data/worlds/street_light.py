@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vallum.data.worlds.street_eye import Camera, bounds, flat_corners, listed
+from vallum.data.worlds.street_eye import Rig, bounds, flat_corners, listed
 from vallum.data.worlds.street_solids import BUILDING, CAR, PERSON, chosen
 
 F = np.float32
@@ -75,27 +75,27 @@ class Light:
 
 def shade(
     solids: np.ndarray,
+    frame: np.ndarray,
     light: Light,
-    camera: Camera,
+    rig: Rig,
     x: np.ndarray,
     z: np.ndarray,
     footprint: np.ndarray,
     asked: np.ndarray,
-    sunlit: np.ndarray,
-    open_sky: np.ndarray,
-    moving: np.ndarray,
-) -> None:
-    """Lowers the shares of the sun and of the sky that reach the ground at the points x, z of the pixels that are asked
-    for, and says whether a shadow there moves, (H, W) each.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The shares of the sun and of the sky that reach the ground at the points x, z of the pixels that are asked for,
+    and whether a shadow there moves, (F, H, W) each.
 
     A box's shadow is the ground that it sweeps as it slides down along the sun's rays: within two pairs of lines along
     the axes, and one pair along the rays.
     """
-    away = np.maximum(np.abs(solids["x"] - camera.at[0]), np.abs(solids["z"] - camera.at[2]))
+    sunlit, open_sky, moving = np.ones_like(x), np.ones_like(x), np.zeros(x.shape, bool)
+    away = np.maximum(np.abs(solids["x"] - rig.at[0, frame]), np.abs(solids["z"] - rig.at[2, frame]))
     tall = solids["label"] == BUILDING
     bright = light.sun.max() > 0.3
     reach = REACH if bright else REACH / 2
-    solids = chosen(solids, solids["shadow"] & (away < reach * np.where(tall, 2.2, 1)))
+    throw = np.flatnonzero(solids["shadow"] & (away < reach * np.where(tall, 2.2, 1)))
+    solids, frame = chosen(solids, throw), frame[throw]
     moves = (solids["velocity"] != 0).any(1)
     ground = [values.ravel() for values in (x, z, footprint)]
     if bright:
@@ -116,32 +116,34 @@ def shade(
         )
         band = (abs(north) * wide + abs(east) * long).astype(F)
         soft = (np.where(solids["label"] == BUILDING, 0.25, 0.12) + 0.02 * middle).astype(F)
-        place, body, dx, dz, edge, fine = _on_areas(camera, asked, ground, area)
+        place, body, dx, dz, edge, fine = _on_areas(rig, frame, asked, ground, area)
         across = np.abs(dx * F(north) - dz * F(east))
         np.minimum(edge, band.take(body) - across, out=edge)
         edge /= fine + soft.take(body)
         np.minimum.at(sunlit.ravel(), place, np.maximum(0.5 - edge, 0))
         moving.ravel()[place[moves.take(body) & (edge > -1)]] = True
     low = (solids["label"] == CAR) & (solids["y0"] < 0.25) | (solids["label"] == PERSON)
-    near, moves = chosen(solids, low), moves[low]
+    near, frame, moves = chosen(solids, low), frame[low], moves[low]
     area = near["x"], near["z"], near["half"][:, 0] + 0.05, near["half"][:, 1] + 0.05
-    place, body, _, _, edge, _ = _on_areas(camera, asked, ground, area)
+    place, body, _, _, edge, _ = _on_areas(rig, frame, asked, ground, area)
     edge *= F(2.2)
     np.minimum.at(open_sky.ravel(), place, np.maximum(0.6 - edge, 0.15))
     moving.ravel()[place[moves.take(body) & (edge > -1)]] = True
+    return sunlit, open_sky, moving
 
 
 def _on_areas(
-    camera: Camera, asked: np.ndarray, ground: Sequence[np.ndarray], area: tuple[np.ndarray, ...]
+    rig: Rig, frame: np.ndarray, asked: np.ndarray, ground: Sequence[np.ndarray], area: tuple[np.ndarray, ...]
 ) -> tuple[np.ndarray, ...]:
     """Of rectangles on the ground, by their middles x, z and half sides, all the pixels asked for that may show them,
     in one list: pixel, rectangle, distances from its middle, how far inside its edges, and the pixel's size there."""
-    box, _ = bounds(camera.sees(flat_corners(*area)), camera)
+    height, width = asked.shape[1:]
+    box, _ = bounds(rig.sees(flat_corners(*area), frame), rig)
     left, right, top, low = box // 2
     seen = (right > left) & (low > top)
-    limits = left, np.minimum(right + 1, asked.shape[1]), top, np.minimum(low + 1, asked.shape[0])
+    limits = left, np.minimum(right + 1, width), top, np.minimum(low + 1, height)
     body, down, across = listed(*(np.where(seen, limit, 0) for limit in limits))
-    place = down * asked.shape[1] + across
+    place = (frame.take(body) * height + down) * width + across
     there = np.flatnonzero(asked.ravel().take(place))
     body, place = body.take(there), place.take(there)
     mid_x, mid_z, half_x, half_z = (values.astype(F).take(body) for values in area)

@@ -10,7 +10,7 @@ import numpy as np
 
 from vallum.data.worlds import street_paints as paints
 from vallum.data.worlds.street_city import City
-from vallum.data.worlds.street_eye import BALL, FACES, FIRST_ROW, GROUND_ROW, SKY_ROW, Camera, Seen, cast
+from vallum.data.worlds.street_eye import BALL, FACES, FIRST_ROW, GROUND_ROW, SKY_ROW, Camera, Rig, Seen, cast
 from vallum.data.worlds.street_ground import from_kerb, off_pavement
 from vallum.data.worlds.street_light import Light, shade
 from vallum.data.worlds.street_painters import PAINTERS
@@ -46,25 +46,21 @@ def photograph(
     height, width = size = len(cameras[0].down) // 2, len(cameras[0].across) // 2
     shape = len(cameras), height, width
     centres = slice(math.prod(shape))
-    views, parts = [], []
-    for camera, there in zip(cameras, solids, strict=True):  # rows of one table: ground, sky and solids by frame
-        views.append(cast(camera, there, sum(len(part) for part in parts)))
-        parts += [NOTHING, chosen(there, views[-1].rows)]
-    rows = together(parts)
-    single, shared = _singles(np.stack([view.surface for view in views]))
+    rig, table = Rig(cameras), together([NOTHING, *solids])
+    owner = np.repeat(np.arange(len(solids)), [len(some) for some in solids])
+    seen = cast(rig, table[FIRST_ROW:], owner)
+    rows = chosen(table, seen.rows + FIRST_ROW)
+    single, shared = _singles(seen.surface)
     frame = single // ((height + 1) * (width + 1))
-    directions, surface, inverse = _listed(cameras, views, [single[frame == number] for number in range(len(views))])
+    directions, surface, inverse = _listed(rig, seen, single)
     depth = 1 / np.maximum(inverse, F(1e-4))
-    at = np.array([camera.at for camera in cameras], F).T
+    at = rig.at.astype(F)
     place = directions * depth
     place[:, centres].reshape(3, len(cameras), -1)[...] += at[:, :, None]
     place[:, centres.stop :] += at[:, frame]
     pitch = depth * (cameras[0].across[2] - cameras[0].across[0])  # metres between pixels
     row = surface >> 3
-    starts = np.cumsum([0] + [len(view.rows) + FIRST_ROW for view in views[:-1]])
-    scene, direct, ambient, paint = _tables(
-        rows, at[:, np.repeat(np.arange(len(views)), np.diff([*starts, len(rows)]))], city, light
-    )
+    scene, direct, ambient, paint = _tables(rows, at[:, seen.frame], city, light)
     samples = Samples(place, directions, row, surface, pitch)
     sun, open_sky, kinds = direct.take(surface), ambient.take(surface), paint.take(row)
     level = (kinds == paints.GROUND) | ((kinds == paints.SLAB) & ((surface & 7) == TOP))
@@ -72,11 +68,8 @@ def photograph(
     nearest = _nearest_centres(single, size)
     asked = level[centres].copy()
     asked[nearest[level[centres.stop :]]] = True
-    sunlit, dark, restless = np.ones(shape, F), np.ones(shape, F), np.zeros(shape, bool)
-    for number, camera in enumerate(cameras):
-        of_frame = slice(number * height * width, (number + 1) * height * width)
-        ground = (values[of_frame].reshape(size) for values in (place[0], place[2], pitch, asked))
-        shade(solids[number], light, camera, *ground, sunlit[number], dark[number], restless[number])
+    ground = (values[centres].reshape(shape) for values in (place[0], place[2], pitch, asked))
+    sunlit, dark, restless = shade(table[FIRST_ROW:], owner, light, rig, *ground)
     for values, share in ((sun, sunlit.ravel()), (open_sky, dark.ravel())):
         values[centres] *= np.where(level[centres], share, 1)
         values[centres.stop :] *= np.where(level[centres.stop :], share.take(nearest), 1)
@@ -108,9 +101,8 @@ def photograph(
     np.divide(1, inverse[centres], out=true_depth, where=inverse[centres] > 0)
     moves = (rows["velocity"] != 0).any(1).take(row[centres])
     moves |= restless.ravel() & level[centres]
-    return [
-        Picture(*known) for known in zip(image, *(v.reshape(shape) for v in (labels, true_depth, moves)), strict=True)
-    ]
+    known = (values.reshape(shape) for values in (labels, true_depth, moves))
+    return [Picture(*frame) for frame in zip(image, *known, strict=True)]
 
 
 def _singles(surface: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -125,7 +117,7 @@ def _singles(surface: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     for part in _corners((centres.shape[1], centres.shape[2])):
         same = corners[part] == centres
         alone[part] &= ~same
-        shared.append(same)
+        shared.append(same.astype(F))
     return np.flatnonzero(alone), shared
 
 
@@ -135,22 +127,19 @@ def _corners(size: tuple[int, int]) -> list[tuple[slice, slice, slice]]:
     return [np.s_[:, down : down + height, across : across + width] for down in (0, 1) for across in (0, 1)]
 
 
-def _listed(
-    cameras: Sequence[Camera], views: Sequence[Seen], singles: Sequence[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _listed(rig: Rig, seen: Seen, single: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the samples that are painted: the directions of their rays (3, n), the ids of what they see, 1 / depth."""
-    directions, surface, inverse = [camera.centres.reshape(3, -1) for camera in cameras], [], []
-    for view in views:
-        surface.append(view.surface[:-1, 1, :-1].ravel())
-        inverse.append(view.inverse[:-1, 1, :-1].ravel())
-    high, _, wide = views[0].surface.shape
-    for camera, view, single in zip(cameras, views, singles, strict=True):
-        line = single // wide
-        picked = line % high * (2 * wide) + single - line * wide  # as they lie in the lattice
-        directions.append(camera.directions(picked))
-        surface.append(view.surface.ravel().take(picked))
-        inverse.append(view.inverse.ravel().take(picked))
-    return np.concatenate(directions, 1), np.concatenate(surface).astype(np.intp), np.concatenate(inverse)
+    high, _, wide = seen.surface.shape[1:]
+    line = single // wide
+    corner = line * (2 * wide) + single - line * wide  # as it lies in the lattices
+    frame, of_frame = corner // (2 * wide * high), corner % (2 * wide * high)
+    directions = [camera.centres.reshape(3, -1) for camera in rig.cameras]
+    directions += [camera.directions(of_frame[frame == number]) for number, camera in enumerate(rig.cameras)]
+    surface, inverse = (
+        np.concatenate([values[:, :-1, 1, :-1].ravel(), values.ravel().take(corner)])
+        for values in (seen.surface, seen.inverse)
+    )
+    return np.concatenate(directions, 1), surface.astype(np.intp), inverse
 
 
 def _nearest_centres(single: np.ndarray, size: tuple[int, int]) -> np.ndarray:
