@@ -70,7 +70,8 @@ class PoseNet(nn.Module):
 
     def forward(self, earlier: Tensor, later: Tensor) -> Tensor:
         """(N, 4, 4): from the earlier camera's coordinates to the later one's."""
-        found = self.body(torch.cat([earlier, later], 1) * 2 - 1).float().mean((2, 3))
+        frames = torch.cat([earlier, later], 1).contiguous(memory_format=torch.channels_last)  # as convolutions like it
+        found = self.body(frames * 2 - 1).float().mean((2, 3))
         return rigid(found[:, :3] * TURN, found[:, 3:] * STEP)
 
     def both(self, frames: Tensor) -> tuple[Tensor, Tensor]:
