@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -57,14 +57,36 @@ class View:
 
     def grid(self, depth: Tensor) -> tuple[Tensor, Tensor]:
         """Of pixels with this depth (N, H, W): places (N, H, W, 2) as grid_sample has them, and depths there."""
-        there = torch.addcmul(self.start, self.slope, depth[:, None])  # (N, 3, H, W)
-        far = there[:, 2]
-        safe = far.clamp_min(1e-3)  # behind the camera nothing appears; such pixels are told by their depth
-        return (there[:, :2] / safe[:, None]).permute(0, 2, 3, 1) + self.middle, far
+        flat, far = _Appear.apply(self.slope, self.start, depth)
+        return flat.permute(0, 2, 3, 1) + self.middle, far
 
     def of_image(self, image: Tensor, depth: Tensor) -> Tensor:
         """The other camera's image (N, C, H, W) as this one would see it."""
         return _sampled(image, self.grid(depth)[0])
+
+
+class _Appear(torch.autograd.Function):
+    """Where points lie beside the other camera's axis, over their depth (N, 2, H, W); and that depth, which is only
+    looked at. The gradient is written out: half the passes of what autograd would record."""
+
+    @staticmethod
+    def forward(ctx: Any, slope: Tensor, start: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
+        there = torch.addcmul(start, slope, depth[:, None])  # (N, 3, H, W)
+        far = there[:, 2].clone()
+        safe = far.clamp_min(1e-3)[:, None]  # behind the camera nothing appears; such pixels are told by their depth
+        flat = there[:, :2] / safe
+        ctx.save_for_backward(slope, depth, flat, safe)
+        ctx.mark_non_differentiable(far)
+        return flat, far
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        slope, depth, flat, safe = ctx.saved_tensors
+        by = torch.empty_like(slope)
+        torch.div(gradients[0], safe, out=by[:, :2])
+        torch.sum(by[:, :2] * flat, 1, out=by[:, 2])
+        by[:, 2].mul_((safe[:, 0] > 1e-3).to(by.dtype).neg_())
+        return by * depth[:, None], by.sum((2, 3), keepdim=True), (by * slope).sum(1)
 
 
 def _sampled(image: Tensor, grid: Tensor) -> Tensor:

@@ -37,16 +37,13 @@ def _sums(values: Tensor, back: bool = False) -> Tensor:
     """
     for axis in (-2, -1):
         inner = values.shape[axis] - 2
+        rest = (slice(None),) * (-1 - axis)
+        edges, beside = (..., slice(None, None, inner + 1), *rest), (..., slice(1, inner + 1, inner - 1), *rest)
         made = torch.empty_like(values)
         torch.add(values.narrow(axis, 0, inner), values.narrow(axis, 2, inner), out=made.narrow(axis, 1, inner))
-        for edge, beside in ((0, 1), (-1, -2)):
-            if back:
-                made.select(axis, edge).copy_(values.select(axis, beside))
-            else:
-                torch.mul(values.select(axis, beside), 2, out=made.select(axis, edge))
+        made[edges] = values[beside] if back else values[beside] * 2
         if back:
-            made.select(axis, 1).add_(values.select(axis, 0))
-            made.select(axis, -2).add_(values.select(axis, -1))
+            made[beside] += values[edges]
         values = made.add_(values)
     return values
 
