@@ -32,7 +32,6 @@ class Companion(nn.Module):
             return
         self.decoder = DepthDecoder(widths_of(model, images), scales, maps)
         self.pose = PoseNet(images.shape[1])
-        self.to(memory_format=torch.channels_last)  # convolutions are faster with it
         self.focal = nn.Parameter(torch.zeros(2))  # logarithm of the focal lengths, in 0.8 of the width
 
     def cameras(self, known: Tensor, size: Sequence[int]) -> Tensor:

@@ -38,7 +38,8 @@ def _sums(values: Tensor, back: bool = False) -> Tensor:
     for axis in (-2, -1):
         inner = values.shape[axis] - 2
         rest = (slice(None),) * (-1 - axis)
-        edges, beside = (..., slice(None, None, inner + 1), *rest), (..., slice(1, inner + 1, inner - 1), *rest)
+        edges: Any = (..., slice(None, None, inner + 1), *rest)
+        beside: Any = (..., slice(1, inner + 1, inner - 1), *rest)
         made = torch.empty_like(values)
         torch.add(values.narrow(axis, 0, inner), values.narrow(axis, 2, inner), out=made.narrow(axis, 1, inner))
         made[edges] = values[beside] if back else values[beside] * 2
