@@ -14,10 +14,11 @@ from torch import Tensor
 
 from vallum.data import load_clips, load_data
 from vallum.data.worlds.street_city import KERB, City
-from vallum.data.worlds.street_eye import FACES, FIRST_ROW, GROUND_ROW, Camera, cast
+from vallum.data.worlds.street_eye import FACES, GROUND, SKY, Camera, Rig, cast
 from vallum.data.worlds.street_rolls import Rolls
 from vallum.data.worlds.street_route import SECONDS, drive
-from vallum.data.worlds.street_solids import CLASSES, PAVEMENT, ROAD, SKY, TERRAIN, ball, box, placed
+from vallum.data.worlds.street_solids import CLASSES, PAVEMENT, ROAD, TERRAIN, ball, box, placed
+from vallum.data.worlds.street_solids import SKY as SKY_CLASS
 from vallum.data.worlds.street_things import car, tree
 from vallum.data.worlds.streets import StreetClips, Streets
 from vallum.errors import UserError
@@ -99,8 +100,8 @@ def test_the_ground_lies_where_depth_and_pose_say() -> None:
         height = -points[level & near][:, 1]
         assert height.max() < KERB + 2e-3
         assert (np.abs(height - KERB) < 2e-3).mean() > 0.8  # the rest are kerb stones
-        assert bool(np.isinf(picture.depth[picture.labels == SKY]).all())
-        assert bool(np.isfinite(picture.depth[picture.labels != SKY]).all())
+        assert bool(np.isinf(picture.depth[picture.labels == SKY_CLASS]).all())
+        assert bool(np.isfinite(picture.depth[picture.labels != SKY_CLASS]).all())
 
 
 def warped(
@@ -158,6 +159,15 @@ def test_while_the_car_waits_only_what_moves_changes() -> None:
         assert float((change[rests] > 0.03).float().mean()) < 0.005
 
 
+def test_frames_are_the_same_one_by_one() -> None:
+    for index in range(4):
+        drive_of = StreetClips(n=9, size=(48, 96)).drive(index, 6)
+        for number, together in zip((0, 3, 5), drive_of.frames((0, 3, 5)), strict=True):
+            alone = drive_of.frame(number)
+            for field in ("image", "labels", "depth", "moving"):
+                assert np.array_equal(getattr(alone, field), getattr(together, field)), field
+
+
 def test_clips_are_steps_of_one_drive() -> None:
     clips = load_clips("builtin:streets?n=5&size=32x96&step=2")
     clip = clips.read(4)
@@ -178,11 +188,11 @@ def brute(camera: Camera, solids: np.ndarray, picked: np.ndarray) -> tuple[np.nd
     """The row and the depth of what each ray meets first: slabs and quadratics, ray by ray."""
     count = len(picked)
     rays = camera.directions(picked).astype(float)  # (3, n)
-    first, row = np.full(count, np.inf), np.full(count, -1)
+    first, row = np.full(count, np.inf), np.full(count, SKY)
     with np.errstate(divide="ignore", invalid="ignore"):
         ground = -camera.at[1] / rays[1]
         first = np.where(rays[1] < 0, ground, first)
-        row = np.where(rays[1] < 0, -2, row)
+        row = np.where(rays[1] < 0, GROUND, row)
         for number, solid in enumerate(solids):
             middle = np.array([solid["x"], (solid["y0"] + solid["y1"]) / 2, solid["z"]])[:, None]
             half = np.array([solid["half"][0], (solid["y1"] - solid["y0"]) / 2, solid["half"][1]])[:, None]
@@ -212,17 +222,24 @@ def test_rays_meet_what_they_meet_one_by_one() -> None:
     camera = Camera(np.array([0.3, 1.5, 0.0]), made.axes, made.across, made.down)
     inside = (np.abs(x - 0.3) < size[1] / 2) & (np.abs(z) < size[2] / 2) & (low < 1.5) & (low + size[0] > 1.5)
     solids = solids[~inside]  # nobody looks out of a wall
-    seen = cast(camera, solids)
-    places = np.arange(seen.surface.size).reshape(seen.surface.shape)
+    n = len(solids)
+    turned = WORLD.drive(3).camera(0)
+    other = Camera(np.array([-0.2, 1.4, 0.5]), turned.axes, made.across, made.down)
+    # Two frames at once, of which each has solids of its own.
+    seen = cast(Rig([camera, other]), np.concatenate([solids, solids[::2]]), np.repeat([0, 1], [n, len(solids[::2])]))
+    places = np.arange(seen.surface[0].size).reshape(seen.surface[0].shape)
     picked = np.concatenate([places[:, 0].ravel(), places[:-1, 1, :-1].ravel()])  # all corners, and all centres
-    row = seen.surface.ravel()[picked] // FACES
-    found = np.where(row >= FIRST_ROW, seen.rows[np.maximum(row - FIRST_ROW, 0)], np.where(row == GROUND_ROW, -2, -1))
+    row = seen.surface.reshape(2, -1)[:, picked] // FACES
+    assert (seen.frame[row] == [[0], [1]]).all()
+    second, far = brute(other, solids[::2], picked)
+    assert ((seen.rows[row[1]] - np.where(second < 0, 0, n)) != second)[far > 0.25].mean() < 2e-3
+    found = seen.rows[row[0]]
     expected, depth = brute(camera, solids, picked)
-    depth_found = 1 / np.maximum(seen.inverse.ravel()[picked], 1e-9)
+    depth_found = 1 / np.maximum(seen.inverse[0].ravel()[picked], 1e-9)
     near = depth < 0.25  # nearer than the eye sees
     differ = (found != expected) & ~near
     assert differ.mean() < 2e-3  # at edges, by rounding, and what is smaller than a sample
-    same = ~differ & ~near & (expected != -1)
+    same = ~differ & ~near & (expected != SKY)
     assert len(set(found[same])) > 30
     assert np.allclose(depth_found[same], depth[same], rtol=1e-3)
 

@@ -13,9 +13,9 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from vallum.data import load_clips
-from vallum.defences.depth_multitask.geometry import back_project, flipped, inverse, project, rigid, warp
+from vallum.defences.depth_multitask.geometry import View, flipped, inverse, rigid, warp
 from vallum.defences.depth_multitask.judging import constant_errors, depth_errors
-from vallum.defences.depth_multitask.photometric import Target, best_explained, difference, smoothness, ssim
+from vallum.defences.depth_multitask.photometric import Target, best_explained, difference, smoothness
 
 INTRINSICS = torch.tensor([[[50.0, 0, 31.5], [0, 45.0, 10.0], [0, 0, 1]]])
 
@@ -52,13 +52,61 @@ def test_no_motion_has_a_gradient() -> None:
     assert turn.grad.tolist() == [[0.0, 0.0, -1.0]]  # of sin about z
 
 
-def test_points_come_back_to_their_pixels() -> None:
-    depth = torch.rand(2, 20, 64, generator=torch.Generator().manual_seed(0)) * 30 + 1
-    intrinsics = INTRINSICS.expand(2, 3, 3)
-    across, down, far = project(back_project(depth, intrinsics), intrinsics)
-    torch.testing.assert_close(across, torch.arange(64.0).expand(2, 20, 64), atol=1e-4, rtol=0)
-    torch.testing.assert_close(down, torch.arange(20.0)[:, None].expand(2, 20, 64), atol=1e-4, rtol=0)
-    torch.testing.assert_close(far, depth)
+def where_points_appear(depth: Tensor, motion: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Columns, rows and depths (N, H, W), by way of the points themselves: back projected, moved, projected."""
+    height, width = depth.shape[-2:]
+    v, u = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    pixels = torch.stack([u, v, torch.ones_like(u)]).to(depth.dtype).flatten(1)
+    points = (intrinsics.inverse() @ pixels) * depth.flatten(1)[:, None]
+    moved = motion[:, :3, :3] @ points + motion[:, :3, 3:]
+    x, y, far = moved.view(-1, 3, height, width).unbind(1)
+    fx, fy, cx, cy = (intrinsics[:, i, j, None, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    return fx * x / far.clamp_min(1e-3) + cx, fy * y / far.clamp_min(1e-3) + cy, far
+
+
+def test_a_view_is_back_projection_motion_and_projection() -> None:
+    """Its values, and its gradients by depth, motion and camera."""
+    draw = torch.Generator().manual_seed(0)
+    depth = (torch.rand(2, 20, 64, generator=draw, dtype=torch.float64) * 30 + 1).requires_grad_()
+    turn, step = ((torch.rand(2, 3, generator=draw, dtype=torch.float64) * 0.4).requires_grad_() for _ in range(2))
+    numbers = torch.tensor([[50.0, 45, 31.5, 10], [61, 60, 30, 9]], dtype=torch.float64, requires_grad=True)
+    nought, one = torch.zeros(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64)
+    fx, fy, cx, cy = numbers.unbind(1)
+    intrinsics = torch.stack([fx, nought, cx, nought, fy, cy, nought, nought, one], 1).view(2, 3, 3)
+    with torch.no_grad():
+        depth[0, 3, 5] = 1e-4  # behind the other camera, whose step is back
+        step[0, 2] = -0.5
+    upper = torch.cat([torch.linalg.matrix_exp(_cross(turn)), step[:, :, None]], 2)
+    grid, far = View.of(upper, intrinsics, (20, 64)).grid(depth)
+    across, down, expected_far = where_points_appear(depth, upper, intrinsics)
+    expected = torch.stack([across * 2 / 63 - 1, down * 2 / 19 - 1], -1)
+    torch.testing.assert_close(grid, expected)
+    torch.testing.assert_close(far, expected_far)
+    assert bool((far < 0).any())
+    weight = torch.rand(grid.shape, generator=draw, dtype=torch.float64)
+    asked = (depth, turn, step, numbers)
+    found = torch.autograd.grad((grid * weight).sum(), asked, retain_graph=True)
+    wanted = torch.autograd.grad((expected * weight).sum(), asked)
+    for gradient, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(gradient, other)
+
+
+def _cross(turn: Tensor) -> Tensor:
+    x, y, z = turn.unbind(1)
+    nought = torch.zeros_like(x)
+    return torch.stack([nought, -z, y, z, nought, -x, -y, x, nought], 1).view(-1, 3, 3)
+
+
+def test_places_are_exact_within_autocast(street: tuple[Tensor, ...]) -> None:
+    """bfloat16 has eight bits: a place among 192 columns would be wrong by half a pixel."""
+    frames, depth, motion, intrinsics, _ = street
+    with torch.autocast("cpu", torch.bfloat16):
+        moved, _ = warp(frames[:, 2], depth, motion[:, 1], intrinsics)
+        back = inverse(motion[:, 1])
+        turned = rigid(torch.full((1, 3), 0.3), torch.zeros(1, 3))
+    assert torch.equal(moved, warp(frames[:, 2], depth, motion[:, 1], intrinsics)[0])
+    assert torch.equal(back, inverse(motion[:, 1]))
+    assert torch.equal(turned, rigid(torch.full((1, 3), 0.3), torch.zeros(1, 3)))
 
 
 def test_a_step_aside_shifts_a_wall_by_its_disparity() -> None:
@@ -93,18 +141,25 @@ def test_mirrored_frames_have_a_mirrored_camera(street: tuple[Tensor, ...]) -> N
     assert float((turned.flip(-1) - straight).abs().mean()) < 1e-3
 
 
-def test_ssim_is_its_definition() -> None:
-    one, other = torch.rand(2, 1, 2, 7, 9, generator=torch.Generator().manual_seed(1)).double().unbind(0)
-    windows = [F.unfold(F.pad(image, (1, 1, 1, 1), "reflect"), 3).view(1, 2, 9, 7, 9) for image in (one, other)]
+def ssim(one: Tensor, other: Tensor) -> Tensor:
+    """By its definition."""
+    shape = one.shape
+    wide = (F.pad(image, (1, 1, 1, 1), "reflect") for image in (one, other))
+    windows = [F.unfold(image, 3).view(*shape[:2], 9, *shape[2:]) for image in wide]
     (m1, m2), (v1, v2) = ([w.mean(2) for w in windows], [w.var(2, unbiased=False) for w in windows])
     shared = ((windows[0] - m1[:, :, None]) * (windows[1] - m2[:, :, None])).mean(2)
     c1, c2 = 0.0001, 0.0009
-    expected = (2 * m1 * m2 + c1) * (2 * shared + c2) / ((m1**2 + m2**2 + c1) * (v1 + v2 + c2))
-    torch.testing.assert_close(ssim(one, other), expected)
+    return (2 * m1 * m2 + c1) * (2 * shared + c2) / ((m1**2 + m2**2 + c1) * (v1 + v2 + c2))
+
+
+def test_images_differ_by_structure_and_by_value() -> None:
+    one, other = torch.rand(2, 1, 2, 7, 9, generator=torch.Generator().manual_seed(1)).double().unbind(0)
+    expected = 0.85 * (1 - ssim(one, other)).mean(1) / 2 + 0.15 * (one - other).abs().mean(1)
+    torch.testing.assert_close(difference(one, other), expected)
     assert float(difference(one, one).abs().max()) < 1e-12
     # Two flat images differ by a closed form.
     flat = difference(torch.full((1, 1, 4, 4), 0.2), torch.full((1, 1, 4, 4), 0.6))
-    like = (2 * 0.12 + c1) / (0.04 + 0.36 + c1)
+    like = (2 * 0.12 + 1e-4) / (0.04 + 0.36 + 1e-4)
     assert flat[0, 0, 0].item() == pytest.approx(0.85 * (1 - like) / 2 + 0.15 * 0.4, rel=1e-4)
 
 

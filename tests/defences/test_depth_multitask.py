@@ -28,9 +28,12 @@ from vallum.defences.depth_multitask.networks import PoseNet, depth_of, inverse_
 from vallum.defences.depth_multitask.recipe import LEARNT, verdict
 from vallum.defences.depth_multitask.second_task import picture_loss, strangers
 from vallum.defences.depth_multitask.sharing import as_input, beside, encoder_of, features_of
+from vallum.defences.recipe import Losses
 from vallum.errors import UserError
+from vallum.images import Batch
 from vallum.models import Model, Wrapped, builtin_names, load_model
 from vallum.models.sources.builtin import SHIPPED
+from vallum.models.state import read_weights
 from vallum.training import train
 
 VIDEO = "builtin:streets?n=6&size=32x64"
@@ -368,6 +371,43 @@ def test_the_depth_branch_that_was_kept_sees_what_it_saw(trained: Path, tmp_path
     for other in (str(tmp_path / "bare"), "builtin:signs_resnet"):
         with pytest.raises(UserError, match="keeps no depth"):
             vallum.load_depth(other)
+
+
+def test_an_average_of_the_weights_has_an_average_of_the_depth_branch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the same recurrence as the model's; and what is saved is what was judged."""
+    seen: list[Tensor] = []
+
+    step = DepthMultitask.step
+
+    def watched(self: DepthMultitask, model: Model, batch: Batch, context: Context) -> Losses:
+        seen.append(context.companion.get_parameter("pose.body.0.weight").detach().clone())
+        return step(self, model, batch, context)
+
+    monkeypatch.setattr(DepthMultitask, "step", watched)
+    how: dict[str, Any] = {"lr": 3e-3, "batch_size": 2, "validation": 0, "quiet": True, "epochs": 2}
+    for name, average in (("plain", 0.0), ("average", 0.9)):
+        made = DepthMultitask(VIDEO, keep_depth=True)
+        with pytest.raises(UserError, match="depth was not learnt"):
+            train(segmenter(), DATA, made, out=tmp_path / name, average=average, optimizer="adamw", **how)
+    last, found = (
+        read_weights(tmp_path / name / "companion.safetensors")["pose.body.0.weight"] for name in ("plain", "average")
+    )
+    assert len(seen) == 8  # four weight steps each
+    weights = [*seen[:4], last]
+    assert all(torch.equal(one, other) for one, other in zip(seen[:4], seen[4:], strict=True))
+    expected = weights[0]
+    for number, values in enumerate(weights[1:], 1):
+        decay = min(0.9, (1 + number) / (10 + number))
+        expected = decay * expected + (1 - decay) * values
+    torch.testing.assert_close(found, expected)
+    assert float((found - last).abs().max()) > 1e-4
+    depth = load_depth(tmp_path / "average")
+    clips = Feed(load_clips(VIDEO, size=(32, 64)), 0).judged(8)
+    errors = [depth_errors(depth(video.frames[:, 1]), torch.as_tensor(video.depth)) for video in clips]
+    findings = json.loads((tmp_path / "average" / "vallum.json").read_text())["extra"]["training"]["findings"]
+    assert errors[0]["abs_rel"] == pytest.approx(findings["depth_abs_rel"], abs=1e-3)
 
 
 def test_the_shipped_network_sees_depth() -> None:

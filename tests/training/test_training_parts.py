@@ -78,7 +78,7 @@ def test_frozen_weights_stay_out_and_nothing_to_train_is_told() -> None:
 
 def test_average_is_its_recurrence() -> None:
     net = Net(norm="batch").double()
-    average = Average(net, 0.6)
+    average = Average(net.state_dict(), 0.6)
     expected = {name: values.clone() for name, values in net.state_dict().items()}
     for step in range(1, 9):
         with torch.no_grad():

@@ -108,7 +108,7 @@ class Recipe:
         return {}
 
     def keep(self, companion: nn.Module) -> dict[str, Tensor]:
-        """Tensors of the companion that are saved beside the model's, for whoever asked for them."""
+        """Tensors of the companion, in its own memory, that are saved beside the model's for whoever asks for them."""
         return {}
 
     def probe(self) -> Threat | None:

@@ -15,9 +15,8 @@ class Average:
     Early averages would otherwise be made of the first weights: after n steps the decay is at most (1 + n) / (10 + n).
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        theirs = model.state_dict()  # the model's own memory: what it learns shows here
+    def __init__(self, theirs: dict[str, Tensor], decay: float) -> None:
+        self.decay = decay  # `theirs` is a model's own memory: what it learns shows there
         self.values = {name: tensor.detach().clone() for name, tensor in theirs.items()}
         self.moving = [(self.values[name], tensor) for name, tensor in theirs.items() if tensor.is_floating_point()]
         self.counts = [(self.values[name], tensor) for name, tensor in theirs.items() if not tensor.is_floating_point()]
@@ -28,6 +27,12 @@ class Average:
             torch._foreach_lerp_([ours for ours, _ in self.moving], [theirs for _, theirs in self.moving], 1 - decay)
         for ours, theirs in self.counts:
             ours.copy_(theirs)
+
+    @torch.no_grad()
+    def take_place(self) -> None:
+        """From here on the model has the averaged weights."""
+        for ours, theirs in (*self.moving, *self.counts):
+            theirs.copy_(ours)
 
     @contextmanager
     def worn_by(self, model: nn.Module) -> Iterator[None]:

@@ -80,7 +80,9 @@ class Worker:
         copy_from_first(fabric, self.trained)
         lay_out(self.model, torch.channels_last)  # convolutions are faster with it
         self.optimizer = make_optimizer((job.recipe.learns(self.model), self.companion), job.settings, fabric.device)
-        self.average = Average(self.model, job.settings.average) if job.settings.average else None
+        decay, kept = job.settings.average, job.recipe.keep(self.companion)
+        self.average = Average(self.model.state_dict(), decay) if decay else None
+        self.average_kept = Average(kept, decay) if decay and kept else None  # of what is saved beside the model
         self.epoch, self.step_in_epoch = 0, 0
         self.sums: dict[str, float] = {}  # of the epoch so far, over all processes: each loss times its images
         self.images = 0
@@ -105,12 +107,15 @@ class Worker:
             while self.epoch < self.settings.epochs:
                 self._epoch(started)
             self.log.table(self.history)
-        if speaks:  # of the weights that were trained with the companion's, before an average takes their place
+        if self.average is not None and self.average_kept is not None:  # what is saved is judged
+            self.average.take_place()
+            self.average_kept.take_place()
+        if speaks:  # else of the weights that were trained with the companion's, before an average takes their place
             with torch.random.fork_rng():
                 self.findings = self.job.recipe.finish(self.model.eval(), self.companion.eval())
             self.kept = self.job.recipe.keep(self.companion)
         if self.average is not None:
-            self.model.load_state_dict(self.average.state_dict())
+            self.average.take_place()
         return self.seconds
 
     @property
@@ -179,6 +184,8 @@ class Worker:
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.step + 1)
+        if self.average_kept is not None:
+            self.average_kept.update(self.step + 1)
         return lr
 
     def _count(self, losses: dict[str, Tensor], images: int) -> None:
@@ -234,6 +241,7 @@ class Worker:
                 "companion": self.companion.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "average": self.average.state_dict() if self.average is not None else None,
+                "average_kept": self.average_kept.state_dict() if self.average_kept is not None else None,
                 "epoch": self.epoch,
                 "step_in_epoch": self.step_in_epoch,
                 "sums": self.sums,
@@ -250,6 +258,8 @@ class Worker:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        if self.average_kept is not None:
+            self.average_kept.load_state_dict(state["average_kept"])
         self.epoch, self.step_in_epoch = state["epoch"], state["step_in_epoch"]
         self.sums, self.images = state["sums"], state["images"]
         self.seconds, self.history = state["seconds"], state["history"]

@@ -15,7 +15,19 @@ import numpy as np
 from vallum.data.worlds import street_paints as paints
 from vallum.data.worlds import street_things as things
 from vallum.data.worlds.street_rolls import Rolls
-from vallum.data.worlds.street_solids import BUILDING, FENCE, PAVEMENT, VEGETATION, ball, box, placed, together
+from vallum.data.worlds.street_solids import (
+    BUILDING,
+    FENCE,
+    PAVEMENT,
+    SOLID,
+    VEGETATION,
+    ball,
+    box,
+    chosen,
+    placed,
+    together,
+    whole,
+)
 
 KERB = 0.12  # the height of the pavement
 DEEP = 12.0  # metres from a house's front to its back
@@ -151,8 +163,8 @@ class City:
         )
         bush["colour"], bush["seed"], bush["pattern"][:, 1] = rolls.choose(things.LEAVES), rolls.roll(), 2.0
         pairs = [(there, house), (gable, roof), (flat, attic), (fenced, fence), (garden, bush)]
-        pile = np.stack([made for _, made in pairs], 1)
-        return [lots.place(pile, 0.0, 0.0, 0)[np.stack([some for some, _ in pairs], 1)]]
+        pile = np.stack([whole(made) for _, made in pairs], 1).view(SOLID)
+        return [chosen(lots.place(pile, 0.0, 0.0, 0), np.stack([some for some, _ in pairs], 1))]
 
     def _trees(self, sides: Sides) -> np.ndarray:
         rolls = sides.rolls(TREES)

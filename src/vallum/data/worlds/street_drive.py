@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,9 +13,11 @@ from vallum.data.worlds.street_eye import Camera
 from vallum.data.worlds.street_light import Light
 from vallum.data.worlds.street_picture import Picture, photograph
 from vallum.data.worlds.street_route import SECONDS, Station, drive
+from vallum.data.worlds.street_solids import together
 from vallum.data.worlds.street_traffic import Traffic
 
 HORIZON = 0.46  # share of a picture's height above the camera's axis
+TOGETHER = 64_000  # pixels: of more, what is computed no longer fits into a processor's cache
 FAR, NEAR = 190.0, 75.0  # metres to which houses, and smaller things, are seen
 _FLIP = np.diag([1.0, -1.0, 1.0])  # from y up to y down, as cameras have it
 
@@ -38,10 +41,24 @@ class Drive:
         )
 
     def frame(self, number: int) -> Picture:
-        camera, solids = self.camera(number), self.solids(number)
-        stream = np.random.Generator(np.random.Philox(key=np.array([self.grain, number], np.uint64)))
-        grain = stream.random((*self.size, 3), np.float32) * np.float32(2) - np.float32(1)
-        return photograph(camera, solids, self.city, self.light, grain)
+        return self.frames([number])[0]
+
+    def frames(self, numbers: Sequence[int]) -> list[Picture]:
+        """The same as one by one, and sooner where they are small."""
+        at_once = max(1, TOGETHER // math.prod(self.size))
+        return [
+            picture
+            for begin in range(0, len(numbers), at_once)
+            for picture in self._together(numbers[begin : begin + at_once])
+        ]
+
+    def _together(self, numbers: Sequence[int]) -> list[Picture]:
+        cameras, solids = [self.camera(number) for number in numbers], [self.solids(number) for number in numbers]
+        grain = np.empty((len(numbers), *self.size, 3), np.float32)
+        for number, made in zip(numbers, grain, strict=True):
+            stream = np.random.Generator(np.random.Philox(key=np.array([self.grain, number], np.uint64)))
+            stream.random(out=made, dtype=np.float32)
+        return photograph(cameras, solids, self.city, self.light, grain * np.float32(2) - np.float32(1))
 
     def pose(self, number: int) -> np.ndarray:
         """(4, 4): from the camera's coordinates, x right, y down, z ahead, to the world's."""
@@ -68,10 +85,10 @@ class Drive:
         walking = self.still["velocity"] * (number * SECONDS)
         still = self.still
         if walking.any():
-            still = still.copy()
+            still = together([still])
             still["x"] += walking[:, 0]
             still["z"] += walking[:, 1]
-        return np.concatenate([still, self.traffic.at(number)])
+        return together([still, self.traffic.at(number)])
 
     def _blocks(self) -> list[tuple[int, int]]:
         """Those that are seen from anywhere along the way."""

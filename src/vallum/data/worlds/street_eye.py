@@ -9,20 +9,21 @@ the others, where w is the greatest; the body is hit where the former is nearer.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 
-from vallum.data.worlds.street_solids import TOP
+from vallum.data.worlds.street_solids import TOP, chosen
 
 NEAR = 0.25  # metres: what is nearer is not seen
-FACES = 8  # ids of surfaces: row * FACES + face, after those of the sky and the ground
+FACES = 8  # ids of surfaces: row * FACES + face; of each frame first the ground and the sky, then what is seen
 GROUND_ROW, SKY_ROW, FIRST_ROW = 0, 1, 2
+GROUND, SKY = -2, -1  # in place of a solid's number
 BALL = 6  # the face of an ellipsoid
 SMALL = 120  # samples: bodies that cover no more are cast together
-_EDGES = np.array([(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a & bit])  # of a box with corners 0..7
-_CORNERS = np.array([[(c >> bit & 1) * 2 - 1 for bit in range(3)] for c in range(8)], float)  # x, y, z as -1 or 1
+_EDGES = np.array([(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a & bit]).T  # of a box's corners 0..7
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,13 @@ class Camera:
         right, below = (np.append(line, 2 * line[-1] - line[-2]) for line in (self.across, self.down))
         return np.ascontiguousarray(right.reshape(-1, 2).T), below.reshape(-1, 2)
 
+    @property
+    def centres(self) -> np.ndarray:
+        """(3, H, W): x, y and z of the rays of the pixels' centres."""
+        right, up, ahead = self.axes.astype(np.float32)[:, :, None, None]
+        across, down = self.lattice
+        return (ahead - up * down[:-1, 1, None]) + right * across[1, :-1]
+
     def directions(self, picked: np.ndarray) -> np.ndarray:
         """(3, n): x, y and z of the rays of samples, numbered as they lie in the lattice."""
         right, up, ahead = self.axes.astype(np.float32)[:, :, None]
@@ -55,247 +63,286 @@ class Camera:
 
 
 @dataclass(frozen=True)
+class Rig:
+    """The cameras of several frames, with samples alike. Each sees solids of its own, which are listed by frame: what
+    is small is computed for all of them at once."""
+
+    cameras: Sequence[Camera]
+
+    @functools.cached_property
+    def at(self) -> np.ndarray:
+        """(3, F)"""
+        return np.stack([camera.at for camera in self.cameras], 1)
+
+    @functools.cached_property
+    def axes(self) -> np.ndarray:
+        """(3, 3, F)"""
+        return np.stack([camera.axes for camera in self.cameras], 2)
+
+    @property
+    def across(self) -> np.ndarray:
+        return self.cameras[0].across
+
+    @property
+    def down(self) -> np.ndarray:
+        return self.cameras[0].down
+
+    def turned(self, vectors: np.ndarray, frame: np.ndarray) -> np.ndarray:
+        """Vectors (3, k, N) of the world, in these frames (N,): how far to the right, up and ahead they lead."""
+        found = np.empty_like(vectors)
+        ends = np.searchsorted(frame, np.arange(len(self.cameras) + 1)).tolist()
+        for camera, (begin, end) in zip(self.cameras, pairwise(ends), strict=True):
+            part = vectors[:, :, begin:end]
+            found[:, :, begin:end] = (camera.axes @ part.reshape(3, -1)).reshape(part.shape)
+        return found
+
+    def sees(self, points: np.ndarray, frame: np.ndarray) -> np.ndarray:
+        """Where points (3, k, N) of the world lie from the camera."""
+        return self.turned(points - self.at[:, None, frame], frame)
+
+
+@dataclass(frozen=True)
 class Seen:
     """What the samples see: the id of a surface, and one over its depth."""
 
-    surface: np.ndarray  # (H + 1, 2, W + 1) int32, as the camera's lattice
-    inverse: np.ndarray  # (H + 1, 2, W + 1) float32
-    rows: np.ndarray  # of the solids that may be seen, in the order of the ids
+    surface: np.ndarray  # (F, H + 1, 2, W + 1) int32, as the cameras' lattices
+    inverse: np.ndarray  # (F, H + 1, 2, W + 1) float32
+    rows: np.ndarray  # (rows,) which of the solids each row of the ids is; or GROUND or SKY
+    frame: np.ndarray  # (rows,) whose it is
 
 
-def cast(camera: Camera, solids: np.ndarray) -> Seen:
-    """Every sample's surface: the ground at y = 0, the sky, or a face of one of the solids."""
-    inverse, surface = _ground(camera)
-    ahead = _in_front(solids, camera)
-    local = (_corners(solids[ahead]) - camera.at) @ camera.axes.T  # (N, 8, 3)
-    box, nearest = bounds(local, camera)
-    kept = (box[:, 1] > box[:, 0]) & (box[:, 3] > box[:, 2])
-    order = np.flatnonzero(kept)[np.argsort(nearest[kept], kind="stable")]
-    rows, box, nearest = ahead[order], box[order], nearest[order]
-    box[:, 1::2] += 1
+def cast(rig: Rig, solids: np.ndarray, frame: np.ndarray) -> Seen:
+    """Every sample's surface: the ground at y = 0, the sky, or a face of one of the frame's solids."""
+    ahead = _in_front(solids, frame, rig)
+    box, nearest = bounds(rig.sees(_corners(chosen(solids, ahead)), frame[ahead]), rig)
+    kept = np.flatnonzero((box[1] > box[0]) & (box[3] > box[2]))
+    order = kept[np.lexsort((nearest[kept], frame[ahead[kept]]))]
+    some, box, nearest = ahead[order], box[:, order], nearest[order]
+    box[1::2] += 1
     box //= 2  # from lines to pairs of them
-    seen = solids[rows]
-    planes, outside, faces = _planes(seen, camera)
-    quadrics = _quadrics(seen, camera)
-    area = 2 * (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2])
-    across, down = camera.lattice
-    fronts, rounds = outside.sum(1).tolist(), seen["round"].tolist()
-    for number in np.flatnonzero(area > SMALL).tolist():
-        left, right, top, low = box[number].tolist()
-        window = inverse[top:low, :, left:right]
-        if window.min() * nearest[number] >= 1:  # all of it is hidden
-            continue
-        u, v = across[:, left:right], down[top:low]
-        start = (number + FIRST_ROW) * FACES
-        if rounds[number]:
-            entry = _into_ball(quadrics[number], u, v)
-            hit = entry > window
-            side: Any = start + BALL
-        else:
-            entry, leave, side = _into_frustum(planes[number], fronts[number], faces[number] + start, u, v)
-            hit = (entry > leave) & (entry > window)
-        np.copyto(surface[top:low, :, left:right], side, where=hit)
-        np.copyto(window, entry, where=hit)
-    small = np.flatnonzero(area <= SMALL)
-    for some, into in ((small[~seen["round"][small]], _into_frustums), (small[seen["round"][small]], _into_balls)):
-        row, place, u, v = _candidates(box[some], camera)
-        row = some[row]
-        open_yet = inverse.ravel()[place] * nearest.astype(np.float32)[row] < 1
-        row, place, u, v = row[open_yet], place[open_yet], u[open_yet], v[open_yet]
-        entry, side = into(planes, outside, faces, quadrics, row, u, v)
-        first = np.flatnonzero(entry > inverse.ravel()[place])
-        first = first[np.argsort(entry[first], kind="stable")]  # of several at one place the nearest is written last
-        inverse.ravel()[place[first]] = entry[first]
-        surface.ravel()[place[first]] = (row[first] + FIRST_ROW) * FACES + side[first]
-    return Seen(surface, inverse, rows)
+    bodies = _Bodies(rig, chosen(solids, some), frame[some])
+    starts = np.searchsorted(bodies.frame, np.arange(len(rig.cameras))) + FIRST_ROW * np.arange(len(rig.cameras))
+    inverse, surface = _ground(rig, starts)
+    large = 2 * (box[1] - box[0]) * (box[3] - box[2]) > SMALL
+    bodies.draw(np.flatnonzero(large), box, nearest, inverse, surface)
+    bodies.scatter(np.flatnonzero(~large), box, nearest, inverse, surface)
+    rows, whose = np.full(len(some) + FIRST_ROW * len(starts), SKY), np.empty(len(some) + FIRST_ROW * len(starts), int)
+    rows[starts], rows[bodies.row] = GROUND, some
+    whose[starts], whose[starts + SKY_ROW], whose[bodies.row] = *[np.arange(len(starts))] * 2, bodies.frame
+    return Seen(surface, inverse, rows, whose)
 
 
-def _candidates(box: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """All samples of all boxes in one list: the number of the box, the place in the grid, u and v."""
-    right, below = camera.lattice
-    wide, high = box[:, 1] - box[:, 0], 2 * (box[:, 3] - box[:, 2])
-    area = wide * high
-    row = np.repeat(np.arange(len(box)), area)
-    number = np.arange(len(row)) - np.repeat(np.cumsum(area) - area, area)
-    down = number // wide[row]
-    across = number - down * wide[row] + box[row, 0]
-    down += 2 * box[row, 2]
-    return row, down * right.shape[1] + across, right[down & 1, across], below.ravel()[down]
+def listed(left: np.ndarray, right: np.ndarray, top: np.ndarray, low: np.ndarray) -> tuple[np.ndarray, ...]:
+    """All places of all boxes in one list: the number of the box, the line, the column.
+
+    >>> [part.tolist() for part in listed(*np.array([[3, 0], [5, 1], [7, 2], [9, 3]]))]
+    [[0, 0, 0, 0, 1], [7, 7, 8, 8, 2], [3, 4, 3, 4, 0]]
+    """
+    box, line = _spans(top, np.maximum(low - top, 0))
+    of, column = _spans(left.take(box), np.maximum(right - left, 0).take(box))
+    return box.take(of), line.take(of), column
 
 
-def _in_front(solids: np.ndarray, camera: Camera) -> np.ndarray:
+def _spans(begin: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Runs of whole numbers, so many each, in one list: the number of the run, and the number."""
+    of = np.repeat(np.arange(len(count)), count)
+    return of, np.arange(len(of)) + (begin + count - np.cumsum(count)).take(of)
+
+
+def _in_front(solids: np.ndarray, frame: np.ndarray, rig: Rig) -> np.ndarray:
     """The rows of solids that a picture may show larger than a sample, from spheres around them."""
     high = (solids["y1"] - solids["y0"]) / 2
     half = solids["half"]
     radius = np.sqrt(half[:, 0] * half[:, 0] + half[:, 1] * half[:, 1] + high * high)
-    middle = np.stack([solids["x"], solids["y0"] + high, solids["z"]], 1) - camera.at
-    right, _, depth = (middle @ camera.axes.T).T
-    sample, edge = camera.across[1] - camera.across[0], max(-camera.across[0], camera.across[-1])
+    right, _, depth = rig.sees(np.stack([solids["x"], solids["y0"] + high, solids["z"]])[:, None], frame)[:, 0]
+    sample, edge = rig.across[1] - rig.across[0], max(-rig.across[0], rig.across[-1])
     within = np.abs(right) - radius * (1 + edge * edge) ** 0.5 < edge * depth
     return np.flatnonzero((depth > NEAR - radius) & within & (2 * radius > sample * depth))
 
 
-def _ground(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    right, up, ahead = (camera.axes[:, 1] / camera.at[1]).astype(np.float32)
-    across, down = camera.lattice
-    inverse = (up * down - ahead)[:, :, None] - right * across
-    surface = np.where(inverse > 0, np.int32(GROUND_ROW * FACES + TOP), np.int32(SKY_ROW * FACES))
-    return np.maximum(inverse, 0), surface
+def _ground(rig: Rig, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    right, up, ahead = (rig.axes[:, 1] / rig.at[1]).astype(np.float32)[:, :, None, None]  # (F, 1, 1)
+    across, down = rig.cameras[0].lattice
+    inverse = (up * down - ahead)[..., None] - right[..., None] * across
+    ground = (starts * FACES).astype(np.int32)[:, None, None, None]
+    surface = ground + np.where(inverse > 0, np.int32(GROUND_ROW * FACES + TOP), np.int32(SKY_ROW * FACES))
+    return np.maximum(inverse, 0, out=inverse), surface
 
 
 def _corners(solids: np.ndarray) -> np.ndarray:
-    """(N, 8, 3), of a box around each."""
+    """(3, 8, N), of a box around each; the bits of a corner's number say where it lies along x, y and z."""
     high = solids["y1"] - solids["y0"]
-    slope = solids["slope"]
-    half = solids["half"]
-    made = np.empty((len(solids), 8, 3))
-    top = _CORNERS[:, 1] > 0
-    for axis, (low, far) in enumerate(((0, 1), (2, 3))):
-        name = "xz"[axis]
-        for side, which in ((-1, low), (1, far)):
-            columns = _CORNERS[:, 2 * axis] == side
-            lean = np.where(top[columns][None], (slope[:, which] * high)[:, None], 0.0)
-            made[:, columns, 2 * axis] = solids[name][:, None] + side * (half[:, axis, None] - lean)
-    made[:, :, 1] = np.where(top[None], solids["y1"][:, None], solids["y0"][:, None])
-    return made
+    half, slope = solids["half"], solids["slope"]
+    made = np.empty((3, 2, 2, 2, len(solids)))
+    for side, sign in enumerate((-1, 1)):
+        made[0, :, 0, side] = solids["x"] + sign * half[:, 0]
+        made[0, :, 1, side] = solids["x"] + sign * (half[:, 0] - slope[:, side] * high)
+        made[2, side, 0] = solids["z"] + sign * half[:, 1]
+        made[2, side, 1] = solids["z"] + sign * (half[:, 1] - slope[:, 2 + side] * high)
+    made[1, :, 0], made[1, :, 1] = solids["y0"], solids["y1"]
+    return made.reshape(3, 8, -1)
 
 
-def bounds(local: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """The samples that each body may cover, [left, right, top, low), and its least depth in front of the camera."""
-    depth = local[..., 2]
+def bounds(local: np.ndarray, rig: Rig) -> tuple[np.ndarray, np.ndarray]:
+    """Of bodies with these corners (3, 8, N), to the right, up and ahead: the samples that each may cover, (4, N) as
+    [left, right), [top, low); and its least depth in front of the camera."""
+    depth = local[2]
     front = depth > NEAR
-    safe = np.where(front, depth, 1.0)
-    u = np.where(front, local[..., 0] / safe, np.nan)
-    v = np.where(front, -local[..., 1] / safe, np.nan)
-    limits = np.stack([np.fmin.reduce(u, 1), np.fmax.reduce(u, 1), np.fmin.reduce(v, 1), np.fmax.reduce(v, 1)], 1)
-    cut = np.flatnonzero(~front.all(1))
+    flat = local[:2] / np.where(front, depth, 1.0)  # (2, 8, N)
+    least, most = np.where(front, flat, np.inf).min(1), np.where(front, flat, -np.inf).max(1)
+    cut = np.flatnonzero(~front.all(0))
     if len(cut):  # where edges pass the plane in front of the camera
-        one, other = local[cut][:, _EDGES[:, 0]], local[cut][:, _EDGES[:, 1]]  # (C, 12, 3)
-        across = (one[..., 2] > NEAR) != (other[..., 2] > NEAR)
-        step = np.where(across, other[..., 2] - one[..., 2], 1.0)
-        share = (NEAR - one[..., 2]) / step
-        u = np.where(across, (one[..., 0] + share * (other[..., 0] - one[..., 0])) / NEAR, np.nan)
-        v = np.where(across, -(one[..., 1] + share * (other[..., 1] - one[..., 1])) / NEAR, np.nan)
-        there = limits[cut]
-        limits[cut] = np.stack(
-            [
-                np.fmin(there[:, 0], np.fmin.reduce(u, 1)),
-                np.fmax(there[:, 1], np.fmax.reduce(u, 1)),
-                np.fmin(there[:, 2], np.fmin.reduce(v, 1)),
-                np.fmax(there[:, 3], np.fmax.reduce(v, 1)),
-            ],
-            1,
-        )
+        one, other = local[:, _EDGES[0, :, None], cut], local[:, _EDGES[1, :, None], cut]  # (3, 12, C)
+        across = (one[2] > NEAR) != (other[2] > NEAR)
+        share = (NEAR - one[2]) / np.where(across, other[2] - one[2], 1.0)
+        flat = (one[:2] + share * (other[:2] - one[:2])) / NEAR
+        least[:, cut] = np.minimum(least[:, cut], np.where(across, flat, np.inf).min(1))
+        most[:, cut] = np.maximum(most[:, cut], np.where(across, flat, -np.inf).max(1))
     box = np.stack(
         [
-            np.searchsorted(camera.across, limits[:, 0], "left"),
-            np.searchsorted(camera.across, limits[:, 1], "right"),
-            np.searchsorted(camera.down, limits[:, 2], "left"),
-            np.searchsorted(camera.down, limits[:, 3], "right"),
-        ],
-        1,
+            np.searchsorted(rig.across, least[0], "left"),
+            np.searchsorted(rig.across, most[0], "right"),
+            np.searchsorted(rig.down, -most[1], "left"),
+            np.searchsorted(rig.down, -least[1], "right"),
+        ]
     )
-    return box, np.maximum(depth.min(1), NEAR)
+    return box, np.maximum(depth.min(0), NEAR)
 
 
 def flat_corners(x: np.ndarray, z: np.ndarray, half_x: np.ndarray, half_z: np.ndarray) -> np.ndarray:
-    """(N, 8, 3), of areas of the ground."""
-    corners = np.stack([x, np.zeros_like(x), z], 1)[:, None] + np.stack([half_x, half_x, half_z], 1)[:, None] * _CORNERS
-    corners[..., 1] = 0
-    return corners
+    """(3, 8, N), of areas of the ground."""
+    made = np.zeros((3, 2, 2, 2, len(x)))
+    for side, sign in enumerate((-1, 1)):
+        made[0, :, :, side], made[2, side] = x + sign * half_x, z + sign * half_z
+    return made.reshape(3, 8, -1)
 
 
-def _planes(solids: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+class _Bodies:
+    """Solids as their cameras' rays meet them, by frame, the nearest first."""
+
+    def __init__(self, rig: Rig, solids: np.ndarray, frame: np.ndarray) -> None:
+        self.across, self.down = rig.cameras[0].lattice
+        self.frame = frame
+        self.row = np.arange(len(solids)) + FIRST_ROW * (frame + 1)
+        self.start = (self.row * FACES).astype(np.int32)
+        self.planes, self.outside, faces = _planes(solids, frame, rig)
+        self.faces = faces + self.start[:, None]
+        self.round = solids["round"]
+        self.quadrics = _quadrics(solids, frame, rig)
+
+    def draw(
+        self, some: np.ndarray, box: np.ndarray, nearest: np.ndarray, inverse: np.ndarray, surface: np.ndarray
+    ) -> None:
+        """Some of them one by one over what is seen already."""
+        planes, rounds = self.planes[some], self.round[some].tolist()
+        below = planes[:, :, 1, None, None] * self.down + planes[:, :, 2, None, None]  # (n, 6, H + 1, 2)
+        fronts = self.outside[some].sum(1).tolist()
+        for place, (number, frame, (left, right, top, low)) in enumerate(
+            zip(some.tolist(), self.frame[some].tolist(), box[:, some].T.tolist(), strict=True)
+        ):
+            window, there = inverse[frame, top:low, :, left:right], surface[frame, top:low, :, left:right]
+            if np.minimum.reduce(window, axis=None) * nearest[number] >= 1:  # all of it is hidden
+                continue
+            u, front = self.across[:, left:right], fronts[place]
+            if rounds[place]:
+                entry = _into_ball(self.quadrics[number], u, self.down[top:low])
+                hit = entry > window
+                np.copyto(there, self.start[number] + BALL, where=hit)
+                np.copyto(window, entry, where=hit)
+                continue
+            if not front:  # the camera is inside
+                continue
+            met = below[place, :, top:low, :, None] + (planes[place, :, 0, None, None] * u)[:, None]  # (6, h, 2, w)
+            leave, faces = np.maximum.reduce(met[front:]), self.faces[number]
+            first = min(front, 2) - 1
+            entry, nearer = met[first], []
+            for other in (0, 2)[: front - 1]:  # at the edge of the first two, the second is seen
+                nearer.append((other, met[other] < entry))
+                entry = np.minimum(entry, met[other])
+            hit = entry > np.maximum(leave, window, out=leave)
+            np.copyto(there, faces[first], where=hit)
+            for other, where in nearer:
+                np.copyto(there, faces[other], where=np.logical_and(where, hit, out=where))
+            np.copyto(window, entry, where=hit)
+
+    def scatter(
+        self, some: np.ndarray, box: np.ndarray, nearest: np.ndarray, inverse: np.ndarray, surface: np.ndarray
+    ) -> None:
+        """The same for small ones, all their samples in one list."""
+        high, wide = self.down.shape[0], self.across.shape[1]
+        of, pair, across = listed(*box[:, some])
+        of = some[of]
+        place = (self.frame[of] * high + pair) * (2 * wide) + across  # of corners; those of centres follow
+        of, across, place = np.tile(of, 2), np.tile(across, 2), np.concatenate([place, place + wide])
+        seen = inverse.ravel()
+        visible = np.flatnonzero(seen.take(place) * nearest.astype(np.float32).take(of) < 1)
+        of, across, place = of.take(visible), across.take(visible), place.take(visible)
+        line = place // wide % (2 * high)
+        u, v = self.across[line & 1, across], self.down.ravel().take(line)
+        entry, side = np.empty(len(of), np.float32), np.empty(len(of), np.int32)
+        rounds = self.round.take(of)
+        for where, into in ((np.flatnonzero(~rounds), self._into_frustums), (np.flatnonzero(rounds), self._into_balls)):
+            entry[where], side[where] = into(of[where], u[where], v[where])
+        hit = np.flatnonzero(entry > seen.take(place))
+        hit = hit[np.argsort(entry[hit], kind="stable")]  # of several at one place the nearest is written last
+        seen[place[hit]] = entry[hit]
+        surface.ravel()[place[hit]] = side[hit]
+
+    def _into_frustums(self, of: np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For rays (n,) at bodies of their own: where each enters, -1 where it does not, and by which surface."""
+        planes, front = self.planes.take(of, 0), self.outside.take(of, 0)  # (n, 6, 3), (n, 6)
+        met = planes[:, :, 0] * u[:, None] + planes[:, :, 1] * v[:, None] + planes[:, :, 2]
+        first = np.where(front, met, np.float32(np.inf))
+        number = first.argmin(1)
+        entry = first[np.arange(len(of)), number]
+        leave = np.where(front, np.float32(-np.inf), met).max(1, initial=-np.inf)
+        return np.where((entry > leave) & (entry < np.inf), entry, np.float32(-1)), self.faces[of, number]
+
+    def _into_balls(self, of: np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        a, b_u, b_v, b_1, uu, vv, one, uv, u1, v1 = self.quadrics.take(of, 0).T
+        under = (uu * u + uv * v + u1) * u + (vv * v + v1) * v + one
+        entry = (np.sqrt(np.maximum(under, 0)) - (b_u * u + b_v * v + b_1)) / a
+        return np.where((under >= 0) & (a > 0), entry, np.float32(-1)), self.start.take(of) + np.int32(BALL)
+
+
+def _planes(solids: np.ndarray, frame: np.ndarray, rig: Rig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The six planes of each frustum as w = a u + b v + c, (N, 6, 3), those that are met from outside first; which
     these are; and which faces they are."""
     count = len(solids)
-    normals = np.zeros((count, 6, 3))
-    reach = np.empty((count, 6))  # k - n.c
-    y = camera.at[1]
+    normals = np.zeros((3, 6, count))
+    reach = np.empty((6, count))  # k - n.c
+    at, half, slope = rig.at[:, frame], solids["half"], solids["slope"].T
+    above = at[1] - solids["y0"]
     for face, (axis, sign) in enumerate(((0, -1), (0, 1), (2, -1), (2, 1))):
-        slope, name = solids["slope"][:, face], "x z"[axis]
-        normals[:, face, axis], normals[:, face, 1] = sign, slope
-        here = sign * (camera.at[axis] - solids[name])
-        reach[:, face] = solids["half"][:, axis // 2] - here - slope * (y - solids["y0"])
-    normals[:, 4, 1], normals[:, 5, 1] = 1, -1
-    reach[:, 4], reach[:, 5] = solids["y1"] - y, y - solids["y0"]
-    reach = np.where(np.abs(reach) < 1e-6, 1e-6, reach)
-    planes = normals @ (camera.axes.T * (1, -1, 1)) / reach[..., None]  # along right, down and ahead
+        normals[axis, face], normals[1, face] = sign, slope[face]
+        reach[face] = half[:, axis // 2] - sign * (at[axis] - solids["x z"[axis]]) - slope[face] * above
+    normals[1, 4], normals[1, 5] = 1, -1
+    reach[4], reach[5] = solids["y1"] - at[1], above
+    reach[np.abs(reach) < 1e-6] = 1e-6
+    planes = rig.turned(normals, frame) / reach
+    planes[1] *= -1  # from up to down
     outside = reach < 0
-    order = np.argsort(~outside, axis=1, kind="stable")
-    planes = np.take_along_axis(planes, order[..., None], 1).astype(np.float32)
-    return planes, np.take_along_axis(outside, order, 1), order.astype(np.int32)
+    order = np.argsort(~outside.T, axis=1, kind="stable")
+    planes = np.take_along_axis(planes.T, order[..., None], 1).astype(np.float32)
+    return planes, np.take_along_axis(outside.T, order, 1), order.astype(np.int32)
 
 
-def _into_frustum(
-    planes: np.ndarray, fronts: int, faces: np.ndarray, u: np.ndarray, v: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | int]:
-    if not fronts:  # the camera is inside
-        return np.zeros((), np.float32), np.ones((), np.float32), 0
-    a, b, c = planes.T[:, :, None, None]
-    met = (b * v + c)[..., None] + (a * u)[:, None]  # (6, h, 2, w)
-    leave = np.maximum.reduce(met[fronts:])
-    if fronts == 1:
-        return met[0], leave, faces[0]
-    if fronts == 2:
-        return np.minimum(met[0], met[1]), leave, np.where(met[0] < met[1], faces[0], faces[1])
-    entry = np.minimum(met[0], met[1])
-    side = np.where(met[0] < met[1], faces[0], faces[1])
-    for number in range(2, fronts):
-        side = np.where(met[number] < entry, faces[number], side)
-        entry = np.minimum(entry, met[number])
-    return entry, leave, side
-
-
-def _into_frustums(
-    planes: np.ndarray,
-    outside: np.ndarray,
-    faces: np.ndarray,
-    quadrics: np.ndarray,
-    row: np.ndarray,
-    u: np.ndarray,
-    v: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The same for rays (n,) at frustums of their own: where each enters, -1 where it does not, and by which face."""
-    of = planes[row]  # (n, 6, 3)
-    met = of[:, :, 0] * u[:, None] + of[:, :, 1] * v[:, None] + of[:, :, 2]
-    front = outside[row]
-    first = np.where(front, met, np.float32(np.inf))
-    number = first.argmin(1)
-    entry = first[np.arange(len(row)), number]
-    leave = np.where(front, np.float32(-np.inf), met).max(1, initial=-np.inf)
-    return np.where((entry > leave) & (entry < np.inf), entry, np.float32(-1)), faces[row, number]
-
-
-def _into_balls(
-    planes: np.ndarray,
-    outside: np.ndarray,
-    faces: np.ndarray,
-    quadrics: np.ndarray,
-    row: np.ndarray,
-    u: np.ndarray,
-    v: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    a, b_u, b_v, b_1, uu, vv, one, uv, u1, v1 = quadrics[row].T
-    under = (uu * u + uv * v + u1) * u + (vv * v + v1) * v + one
-    entry = (np.sqrt(np.maximum(under, 0)) - (b_u * u + b_v * v + b_1)) / a
-    return np.where((under >= 0) & (a > 0), entry, np.float32(-1)), np.full(len(row), BALL, np.int32)
-
-
-def _quadrics(solids: np.ndarray, camera: Camera) -> np.ndarray:
+def _quadrics(solids: np.ndarray, frame: np.ndarray, rig: Rig) -> np.ndarray:
     """Of each ellipsoid: a w^2 + 2 b w + q = 0 with b linear and b^2 - a q of second degree in u and v, (N, 10)."""
-    radii = np.stack([solids["half"][:, 0], (solids["y1"] - solids["y0"]) / 2, solids["half"][:, 1]], 1)
-    radii = np.maximum(radii, 1e-6)
-    middle = np.stack([solids["x"], (solids["y0"] + solids["y1"]) / 2, solids["z"]], 1)
-    away = (camera.at - middle) / radii  # (N, 3)
-    basis = (camera.axes * np.array([1, -1, 1])[:, None])[None] / radii[:, None]  # (N, 3 of u v 1, 3)
-    a = (away * away).sum(1) - 1
-    b = (basis * away[:, None]).sum(2)  # (N, 3)
-    gram = (basis[:, :, None] * basis[:, None, :]).sum(3)  # (N, 3, 3)
-    under = b[:, :, None] * b[:, None, :] - a[:, None, None] * gram
-    i, j = (0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2)
-    twice = np.array([1, 1, 1, 2, 2, 2])
-    return np.concatenate([a[:, None], b, under[:, i, j] * twice], 1).astype(np.float32)
+    made = np.zeros((len(solids), 10), np.float32)
+    balls = np.flatnonzero(solids["round"])
+    x, z, low, high = (solids[name].take(balls) for name in ("x", "z", "y0", "y1"))
+    half, frame = solids["half"].take(balls, 0).T, frame[balls]
+    radii = np.maximum(np.stack([half[0], (high - low) / 2, half[1]]), 1e-6)  # (3, n)
+    away = (rig.at[:, frame] - np.stack([x, (low + high) / 2, z])) / radii
+    basis = (rig.axes * np.array([1, -1, 1])[:, None, None])[:, :, frame] / radii  # (3 of u v 1, 3, n)
+    a = (away * away).sum(0) - 1
+    b = (basis * away).sum(1)  # (3, n)
+    made[balls, 0], made[balls, 1:4] = a, b.T
+    for column, (i, j) in enumerate(((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))):
+        under = b[i] * b[j] - a * (basis[i] * basis[j]).sum(0)
+        made[balls, 4 + column] = under if i == j else 2 * under
+    return made
 
 
 def _into_ball(quadric: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:

@@ -5,29 +5,29 @@ from __future__ import annotations
 import numpy as np
 
 from vallum.data.worlds.street_solids import LEFT, RIGHT
-from vallum.data.worlds.street_surfaces import F, Points, between, cover, part
+from vallum.data.worlds.street_surfaces import F, Points, between, cover, part, within
 from vallum.data.worlds.street_texture import chance, noise
 
 
 def facade(points: Points) -> np.ndarray:
     scene, row = points.scene, points.row
-    side = scene.side[points.surface]
+    side = points.side
     bay, storey, wide, high = scene.pattern.take(row, 1)
-    seed = scene.seed[row]
+    seed = scene.seed.take(row)
     shop = (seed - np.floor(seed * F(0.5)) * 2) > F(0.5)
-    length = scene.length[points.surface]
+    length = scene.length.take(points.surface)
     bay = length / np.maximum(np.round(length / bay), 1)
     fine_u, fine_v = points.footprint * points.slant, points.footprint
-    along, up = points.along(), points.y
+    along, up = points.along, points.y
     u, v = along / bay, up / storey
     cell, floor = np.floor(u), np.floor(v)
     du, dv = np.abs(u - cell - F(0.5)) * bay, (v - floor - F(0.5)) * storey
     luck = chance(cell + 31, floor + 17, seed)
     coarse = noise(along + seed * 3, up, 3.7)
     grain = noise(along + seed * 7, up * F(1.7), 34) / (1 + fine_u * F(25))
-    top = scene.y1[row] - up
+    top = scene.y1.take(row) - up
     wall = 1 + F(0.07) * coarse + F(0.08) * grain
-    wall *= 1 - F(0.3) * np.clip(1 - up * F(0.9), 0, 1)
+    wall *= 1 - F(0.3) * within(1 - up * F(0.9), 0, 1)
     wall *= 1 + F(0.22) * between(top, 0.05, 0.42, fine_v) - F(0.35) * between(top, 0.42, 0.56, fine_v)
     wall *= 1 + F(0.14) * between(v - floor, 0.0, 0.045, fine_v / storey) * (floor > 0)
     street = (side == RIGHT) | (side == LEFT)  # of the house's own: its front and its back

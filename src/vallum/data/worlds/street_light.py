@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from vallum.data.worlds.street_eye import Camera, bounds, flat_corners
-from vallum.data.worlds.street_solids import BUILDING, CAR, PERSON
+from vallum.data.worlds.street_eye import Rig, bounds, flat_corners, listed
+from vallum.data.worlds.street_solids import BUILDING, CAR, PERSON, chosen
 
+F = np.float32
 REACH = 48.0  # metres to which small things throw shadows
 
 
@@ -67,76 +68,86 @@ class Light:
         return cls(towards, sun, ambient, zenith, haze, clouds, mist, wet, expose_by)
 
     def on_planes(self, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How much of the sun and of the sky surfaces with these normals (..., 3) see."""
-        direct = np.maximum((normals * self.towards).sum(-1), 0)
-        return direct, 0.62 + 0.38 * normals[..., 1]
+        """How much of the sun and of the sky surfaces with these normals (3, ...) see."""
+        direct = np.maximum(sum(part * toward for part, toward in zip(normals, self.towards, strict=True)), 0)
+        return direct, 0.62 + 0.38 * normals[1]
 
 
 def shade(
-    solids: np.ndarray, light: Light, camera: Camera, x: np.ndarray, z: np.ndarray, footprint: np.ndarray
+    solids: np.ndarray,
+    frame: np.ndarray,
+    light: Light,
+    rig: Rig,
+    x: np.ndarray,
+    z: np.ndarray,
+    footprint: np.ndarray,
+    asked: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The shares of the sun and of the sky that reach the ground at the points x, z of the pixels, and whether a shadow
-    there moves, (H, W) each.
+    """The shares of the sun and of the sky that reach the ground at the points x, z of the pixels that are asked for,
+    and whether a shadow there moves, (F, H, W) each.
 
     A box's shadow is the ground that it sweeps as it slides down along the sun's rays: within two pairs of lines along
     the axes, and one pair along the rays.
     """
     sunlit, open_sky, moving = np.ones_like(x), np.ones_like(x), np.zeros(x.shape, bool)
-    away = np.maximum(np.abs(solids["x"] - camera.at[0]), np.abs(solids["z"] - camera.at[2]))
+    away = np.maximum(np.abs(solids["x"] - rig.at[0, frame]), np.abs(solids["z"] - rig.at[2, frame]))
     tall = solids["label"] == BUILDING
-    reach = REACH if light.sun.max() > 0.3 else REACH / 2
-    solids = solids[solids["shadow"] & (away < reach * np.where(tall, 2.2, 1))]
+    bright = light.sun.max() > 0.3
+    reach = REACH if bright else REACH / 2
+    throw = np.flatnonzero(solids["shadow"] & (away < reach * np.where(tall, 2.2, 1)))
+    solids, frame = chosen(solids, throw), frame[throw]
     moves = (solids["velocity"] != 0).any(1)
-    flat = float(np.hypot(light.towards[0], light.towards[2]))
-    east, north = (float(part) for part in light.towards[[0, 2]] / flat)
-    stretch = flat / float(light.towards[1])  # metres of shadow for each metre of height
-    ball = np.where(solids["round"], 0.8, 1.0)
-    rise = (solids["y1"] - solids["y0"]) / 2
-    slope = solids["slope"]
-    wide = np.maximum(solids["half"][:, 0] - slope[:, :2].mean(1) * rise, 0.1) * ball
-    long = np.maximum(solids["half"][:, 1] - slope[:, 2:].mean(1) * rise, 0.1) * ball
-    if light.sun.max() > 0.3:
+    ground = [values.ravel() for values in (x, z, footprint)]
+    if bright:
+        flat = float(np.hypot(light.towards[0], light.towards[2]))
+        east, north = (float(part) for part in light.towards[[0, 2]] / flat)
+        stretch = flat / float(light.towards[1])  # metres of shadow for each metre of height
+        ball = np.where(solids["round"], 0.8, 1.0)
+        rise = (solids["y1"] - solids["y0"]) / 2
+        slope = solids["slope"]
+        wide = np.maximum(solids["half"][:, 0] - (slope[:, 0] + slope[:, 1]) / 2 * rise, 0.1) * ball
+        long = np.maximum(solids["half"][:, 1] - (slope[:, 2] + slope[:, 3]) / 2 * rise, 0.1) * ball
         middle, run = (solids["y0"] + rise) * stretch, rise * stretch * ball
-        mid_x, mid_z = solids["x"] - east * middle, solids["z"] - north * middle
-        half_x, half_z = wide + abs(east) * run, long + abs(north) * run
-        band = abs(north) * wide + abs(east) * long
-        soft = np.where(solids["label"] == BUILDING, 0.25, 0.12) + 0.02 * middle
-        for window, area, inside in _areas(camera, x, z, mid_x, mid_z, half_x, half_z):
-            across = np.abs(area[0] * np.float32(north) - area[1] * np.float32(east))
-            edge = np.minimum(inside[0], np.float32(band[inside[1]]) - across)
-            edge /= footprint[window] + np.float32(soft[inside[1]])
-            np.minimum(sunlit[window], np.clip(0.5 - edge, 0, 1), out=sunlit[window])
-            if moves[inside[1]]:
-                moving[window] |= edge > -1
+        area = (
+            solids["x"] - east * middle,
+            solids["z"] - north * middle,
+            wide + abs(east) * run,
+            long + abs(north) * run,
+        )
+        band = (abs(north) * wide + abs(east) * long).astype(F)
+        soft = (np.where(solids["label"] == BUILDING, 0.25, 0.12) + 0.02 * middle).astype(F)
+        place, body, dx, dz, edge, fine = _on_areas(rig, frame, asked, ground, area)
+        across = np.abs(dx * F(north) - dz * F(east))
+        np.minimum(edge, band.take(body) - across, out=edge)
+        edge /= fine + soft.take(body)
+        np.minimum.at(sunlit.ravel(), place, np.maximum(0.5 - edge, 0))
+        moving.ravel()[place[moves.take(body) & (edge > -1)]] = True
     low = (solids["label"] == CAR) & (solids["y0"] < 0.25) | (solids["label"] == PERSON)
-    near, moves = solids[low], moves[low]
-    for window, _, inside in _areas(
-        camera, x, z, near["x"], near["z"], near["half"][:, 0] + 0.05, near["half"][:, 1] + 0.05
-    ):
-        edge = inside[0] * np.float32(2.2)
-        np.minimum(open_sky[window], np.clip(0.6 - edge, 0.15, 1), out=open_sky[window])
-        if moves[inside[1]]:
-            moving[window] |= edge > -1
+    near, frame, moves = chosen(solids, low), frame[low], moves[low]
+    area = near["x"], near["z"], near["half"][:, 0] + 0.05, near["half"][:, 1] + 0.05
+    place, body, _, _, edge, _ = _on_areas(rig, frame, asked, ground, area)
+    edge *= F(2.2)
+    np.minimum.at(open_sky.ravel(), place, np.maximum(0.6 - edge, 0.15))
+    moving.ravel()[place[moves.take(body) & (edge > -1)]] = True
     return sunlit, open_sky, moving
 
 
-def _areas(
-    camera: Camera,
-    x: np.ndarray,
-    z: np.ndarray,
-    mid_x: np.ndarray,
-    mid_z: np.ndarray,
-    half_x: np.ndarray,
-    half_z: np.ndarray,
-) -> Iterator[tuple[tuple[slice, slice], tuple[np.ndarray, np.ndarray], tuple[np.ndarray, int]]]:
-    """Of each rectangle on the ground that can be seen: the pixels that may show it, their distances from its middle,
-    and how far inside its edges they lie, with its number."""
-    local = (flat_corners(mid_x, mid_z, half_x, half_z) - camera.at) @ camera.axes.T
-    box, _ = bounds(local, camera)
-    for number, (left, right, top, low) in enumerate((box // 2).tolist()):
-        if right <= left or low <= top:
-            continue
-        window = slice(top, low + 1), slice(left, right + 1)
-        dx, dz = x[window] - np.float32(mid_x[number]), z[window] - np.float32(mid_z[number])
-        inside = np.minimum(np.float32(half_x[number]) - np.abs(dx), np.float32(half_z[number]) - np.abs(dz))
-        yield window, (dx, dz), (inside, number)
+def _on_areas(
+    rig: Rig, frame: np.ndarray, asked: np.ndarray, ground: Sequence[np.ndarray], area: tuple[np.ndarray, ...]
+) -> tuple[np.ndarray, ...]:
+    """Of rectangles on the ground, by their middles x, z and half sides, all the pixels asked for that may show them,
+    in one list: pixel, rectangle, distances from its middle, how far inside its edges, and the pixel's size there."""
+    height, width = asked.shape[1:]
+    box, _ = bounds(rig.sees(flat_corners(*area), frame), rig)
+    left, right, top, low = box // 2
+    seen = (right > left) & (low > top)
+    limits = left, np.minimum(right + 1, width), top, np.minimum(low + 1, height)
+    body, down, across = listed(*(np.where(seen, limit, 0) for limit in limits))
+    place = (frame.take(body) * height + down) * width + across
+    there = np.flatnonzero(asked.ravel().take(place))
+    body, place = body.take(there), place.take(there)
+    mid_x, mid_z, half_x, half_z = (values.astype(F).take(body) for values in area)
+    x, z, fine = (values.take(place) for values in ground)
+    dx, dz = x - mid_x, z - mid_z
+    inside = np.minimum(half_x - np.abs(dx), half_z - np.abs(dz))
+    return place, body, dx, dz, inside, fine

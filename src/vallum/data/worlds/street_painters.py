@@ -13,7 +13,7 @@ from vallum.data.worlds import street_paints as paints
 from vallum.data.worlds.street_facades import facade
 from vallum.data.worlds.street_ground import road, slab
 from vallum.data.worlds.street_solids import BACK, BOTTOM, FRONT, LEFT, RIGHT, TOP
-from vallum.data.worlds.street_surfaces import F, Points, between, cover, mix
+from vallum.data.worlds.street_surfaces import F, Points, between, cover, mix, within
 from vallum.data.worlds.street_texture import noise
 
 
@@ -24,12 +24,12 @@ def plain(points: Points) -> np.ndarray:
 def leaves(points: Points) -> np.ndarray:
     scene, row = points.scene, points.row
     # Seen along x and along z: where one of them is drawn out the other is not.
-    x, z = points.x + scene.seed[row] * 9, points.z + scene.seed[row] * 5
+    x, z = points.x + scene.seed.take(row) * 9, points.z + scene.seed.take(row) * 5
     fine = (noise(x, points.y, 20) + noise(z, points.y + x * F(0.3), 20)) * F(0.7) / (1 + points.footprint * F(5))
     coarse = (noise(x, points.y, 6) + noise(z, points.y, 6)) * F(0.7)
-    low, tall = scene.pattern[0, row], scene.pattern[1, row]
-    share = np.clip((points.y - low) / np.maximum(tall - low, F(0.1)), 0, 1)
-    dark = (F(0.55) + F(0.6) * share) * np.clip(1 + F(0.42) * fine + F(0.3) * coarse, 0.12, 2.4)
+    low, tall = scene.pattern[0].take(row), scene.pattern[1].take(row)
+    share = within((points.y - low) / np.maximum(tall - low, F(0.1)), 0, 1)
+    dark = (F(0.55) + F(0.6) * share) * within(1 + F(0.42) * fine + F(0.3) * coarse, 0.12, 2.4)
     colour = points.colour() * dark
     colour[0] *= 1 + F(0.10) * coarse
     return colour
@@ -37,7 +37,7 @@ def leaves(points: Points) -> np.ndarray:
 
 def car_body(points: Points) -> np.ndarray:
     scene, row = points.scene, points.row
-    side, a, y = scene.side[points.surface], points.middle(), points.y
+    side, a, y = points.side, points.middle, points.y
     wheels, half_w, _, waist = scene.pattern.take(row, 1)
     fine = points.footprint * points.slant
     flank = (side == LEFT) | (side == RIGHT)
@@ -62,12 +62,12 @@ def car_body(points: Points) -> np.ndarray:
 
 def car_cabin(points: Points) -> np.ndarray:
     scene, row = points.scene, points.row
-    side, a = scene.side[points.surface], points.middle()
-    high = scene.pattern[0, row]
-    rise = points.y - scene.y0[row]
-    half = scene.length[points.surface] * F(0.5)
+    side, a = points.side, points.middle
+    high = scene.pattern[0].take(row)
+    rise = points.y - scene.y0.take(row)
+    half = scene.length.take(points.surface) * F(0.5)
     low, far = scene.lean.take(points.surface, 1)
-    along = points.along()
+    along = points.along
     inside = np.minimum(along - low * rise, 2 * half - far * rise - along)
     fine = points.footprint * points.slant
     pane = cover(inside - F(0.07), fine) * between(rise, 0.04, high * F(0.86), points.footprint) * (side < TOP)
@@ -83,8 +83,8 @@ def car_cabin(points: Points) -> np.ndarray:
 def sign(points: Points) -> np.ndarray:
     scene, row = points.scene, points.row
     kind, size, high, _ = scene.pattern.take(row, 1)
-    side = scene.side[points.surface]
-    a = points.middle()
+    side = points.side
+    a = points.middle
     up = (points.y - high) / size
     fine = points.footprint
     rim, face = points.colour(), scene.second.take(row, 1)
@@ -111,21 +111,21 @@ def sign(points: Points) -> np.ndarray:
 
 
 def fence(points: Points) -> np.ndarray:
-    step = points.along() * F(1 / 0.24)
+    step = points.along * F(1 / 0.24)
     fine = points.footprint * points.slant * F(1 / 0.24)
     gap = cover(np.abs(step - np.round(step)) - F(0.3), fine)
     rail = np.maximum(*(between(points.y, low, low + 0.12, points.footprint) for low in (0.25, 0.65)))
-    flat = points.scene.side[points.surface] >= TOP
-    solid = points.scene.seed[points.row] > F(0.55)  # a wall
-    rough = 1 + F(0.1) * noise(points.along(), points.y, 25) / (1 + points.footprint * F(20))
+    flat = points.side >= TOP
+    solid = points.scene.seed.take(points.row) > F(0.55)  # a wall
+    rough = 1 + F(0.1) * noise(points.along, points.y, 25) / (1 + points.footprint * F(20))
     return points.colour() * rough * (1 - F(0.75) * gap * (1 - rail) * ~(flat | solid))
 
 
 def tiles(points: Points) -> np.ndarray:
-    along, up = points.along(), points.y
+    along, up = points.along, points.y
     rows = up * F(1 / 0.33)
-    line = np.clip(1 - np.abs(rows - np.round(rows)) * 4, 0, 1) * np.clip(F(0.08) / points.footprint, 0, 1)
-    gable = (points.scene.side[points.surface] == FRONT) | (points.scene.side[points.surface] == BACK)
+    line = within(1 - np.abs(rows - np.round(rows)) * 4, 0, 1) * within(F(0.08) / points.footprint, 0, 1)
+    gable = (points.side == FRONT) | (points.side == BACK)
     shade = 1 + F(0.14) * noise(along, up, 12) - F(0.3) * line * ~gable
     colour = points.colour() * shade
     return np.where(gable, colour * F(1.25), colour)
@@ -133,12 +133,12 @@ def tiles(points: Points) -> np.ndarray:
 
 def lamps(points: Points) -> np.ndarray:
     scene, row = points.scene, points.row
-    lit, high = scene.pattern[0, row], scene.pattern[1, row]
-    side = scene.side[points.surface]
+    lit, high = scene.pattern[0].take(row), scene.pattern[1].take(row)
+    side = points.side
     colour = points.colour()
     glow = np.array([(0.03, 0.9, 0.35), (1.2, 0.55, 0.02), (1.3, 0.03, 0.02)], F)
     for number in range(3):
-        reach = np.hypot(points.middle(), points.y - high - F(0.16 + 0.31 * number))
+        reach = np.hypot(points.middle, points.y - high - F(0.16 + 0.31 * number))
         bright = np.where(lit == number, F(1.3), F(0.06))
         disc = cover(F(0.115) - reach, points.footprint) * (side == FRONT)
         colour = mix(colour, glow[number][:, None] * bright, disc)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from vallum.data.worlds import street_paints as paints
 from vallum.data.worlds.street_city import City
-from vallum.data.worlds.street_eye import BALL, FACES, FIRST_ROW, SKY_ROW, Camera, cast
+from vallum.data.worlds.street_eye import BALL, FACES, FIRST_ROW, GROUND_ROW, SKY_ROW, Camera, Rig, Seen, cast
 from vallum.data.worlds.street_ground import from_kerb, off_pavement
 from vallum.data.worlds.street_light import Light, shade
 from vallum.data.worlds.street_painters import PAINTERS
-from vallum.data.worlds.street_solids import FACES_BY_TURN, PAVEMENT, ROAD, SKY, TERRAIN, TOP
-from vallum.data.worlds.street_surfaces import Points, Scene
+from vallum.data.worlds.street_solids import FACES_BY_TURN, PAVEMENT, ROAD, SKY, TERRAIN, TOP, chosen, together
+from vallum.data.worlds.street_solids import solids as _solids
+from vallum.data.worlds.street_surfaces import Points, Samples, Scene, within
 from vallum.data.worlds.street_texture import noise
 
 F = np.float32
+NOTHING = _solids(FIRST_ROW)  # the rows of the ground and the sky
+NOTHING["label"][[GROUND_ROW, SKY_ROW]] = ROAD, SKY
+NOTHING["paint"][[GROUND_ROW, SKY_ROW]] = paints.GROUND, paints.SKY
 
 
 @dataclass(frozen=True)
@@ -29,206 +35,220 @@ class Picture:
     moving: np.ndarray  # (H, W) bool: what moves by itself, and the ground that its shadows pass over
 
 
-def photograph(camera: Camera, solids: np.ndarray, city: City, light: Light, grain: np.ndarray) -> Picture:
-    """`grain` (H, W, 3) in [-1, 1] is the sensor's noise.
+def photograph(
+    cameras: Sequence[Camera], solids: Sequence[np.ndarray], city: City, light: Light, grain: np.ndarray
+) -> list[Picture]:
+    """Frames of one drive, painted together; `grain` (frames, H, W, 3) in [-1, 1] is the sensor's noise.
 
     What a pixel's centre sees is painted; what its corners see, only where none of the centres around sees the same
-    surface.
+    surface. Samples are listed by frame: all the centres, then the corners that are painted.
     """
-    seen = cast(camera, solids)
-    rows = solids[seen.rows]
-    height, width = size = len(camera.down) // 2, len(camera.across) // 2
-    picked, shared = _picked(seen.surface, size)
-    surface = seen.surface.ravel().take(picked).astype(np.intp)
-    inverse = seen.inverse.ravel().take(picked)
-    directions = camera.directions(picked)
+    height, width = size = len(cameras[0].down) // 2, len(cameras[0].across) // 2
+    shape = len(cameras), height, width
+    centres = slice(math.prod(shape))
+    rig, table = Rig(cameras), together([NOTHING, *solids])
+    owner = np.repeat(np.arange(len(solids)), [len(some) for some in solids])
+    seen = cast(rig, table[FIRST_ROW:], owner)
+    rows = chosen(table, seen.rows + FIRST_ROW)
+    single, shared = _singles(seen.surface)
+    frame = single // ((height + 1) * (width + 1))
+    directions, surface, inverse = _listed(rig, seen, single)
     depth = 1 / np.maximum(inverse, F(1e-4))
-    x, y, z = (directions[axis] * depth + F(camera.at[axis]) for axis in range(3))
-    pitch = depth * (camera.across[2] - camera.across[0])  # metres between pixels
+    at = rig.at.astype(F)
+    place = directions * depth
+    place[:, centres].reshape(3, len(cameras), -1)[...] += at[:, :, None]
+    place[:, centres.stop :] += at[:, frame]
+    pitch = depth * (cameras[0].across[2] - cameras[0].across[0])  # metres between pixels
     row = surface >> 3
-    scene, direct, ambient, paint = _tables(rows, camera, city, light)
+    scene, direct, ambient, paint = _tables(rows, at[:, seen.frame], city, light)
+    samples = Samples(place, directions, row, surface, pitch)
     sun, open_sky, kinds = direct.take(surface), ambient.take(surface), paint.take(row)
     level = (kinds == paints.GROUND) | ((kinds == paints.SLAB) & ((surface & 7) == TOP))
-    centre = slice(height * width)
-    grids = (values[centre].reshape(size) for values in (x, z, pitch))
-    sunlit, dark, restless = shade(solids, light, camera, *grids)
-    nearest = _nearest_centre(picked, size)
-    sun *= np.where(level, sunlit.ravel().take(nearest), 1)
-    open_sky *= np.where(level, dark.ravel().take(nearest), 1)
-    balls = np.flatnonzero((surface & 7) == BALL)
-    _light_balls(rows, row.take(balls) - FIRST_ROW, (x, y, z), balls, light, sun, open_sky)
 
-    slants = _slants(directions, surface)
-    colour = np.empty((3, surface.size), F)
-    for kind in np.flatnonzero(np.bincount(kinds)):
-        where = np.flatnonzero(kinds == kind)
-        if kind == paints.SKY:
-            made = _heaven(directions.take(where, 1), light)
-        else:
-            points = Points(scene, *(values.take(where) for values in (x, y, z, row, surface, pitch, slants)))
-            made = PAINTERS[int(kind)](points)
-        for channel in range(3):
-            colour[channel][where] = made[channel]
+    nearest = _nearest_centres(single, size)
+    asked = level[centres].copy()
+    asked[nearest[level[centres.stop :]]] = True
+    ground = (values[centres].reshape(shape) for values in (place[0], place[2], pitch, asked))
+    sunlit, dark, restless = shade(table[FIRST_ROW:], owner, light, rig, *ground)
+    for values, share in ((sun, sunlit.ravel()), (open_sky, dark.ravel())):
+        values[centres] *= np.where(level[centres], share, 1)
+        values[centres.stop :] *= np.where(level[centres.stop :], share.take(nearest), 1)
+    _light_balls(rows, samples, light, sun, open_sky)
+
+    colour = _painted(scene, samples, kinds)
+    sky = kinds == paints.SKY
     far = depth * F(1 / light.mist)
-    far = far * far / (1 + far * far) * (surface >> 3 != SKY_ROW)
+    far *= far
+    far /= 1 + far
+    far *= ~sky
+    clear = 1 - far
     for channel, (bright, blue, haze) in enumerate(zip(light.sun, light.ambient, light.haze, strict=True)):
-        lit = np.where(kinds == paints.SKY, 1, sun * F(bright) + open_sky * F(blue))
-        colour[channel] = colour[channel] * lit * (1 - far) + F(haze) * far
+        lit = sun * F(bright)
+        lit += open_sky * F(blue)
+        lit[sky] = 1
+        colour[channel] *= lit
+        colour[channel] *= clear
+        colour[channel] += F(haze) * far
 
-    pixels = _gathered(colour, shared, size) * F(light.exposure)
-    image = np.sqrt(np.clip(pixels, 0, 1)).transpose(1, 2, 0)
-    image = (np.clip(image + grain * (F(0.006) + F(0.012) * image), 0, 1) * 255 + F(0.5)).astype(np.uint8)
+    image = _gathered(colour, shared, single, size)
+    image *= F(light.exposure)
+    image = np.sqrt(within(image, 0, 1), out=image)
+    image += grain.transpose(3, 0, 1, 2) * (F(0.006) + F(0.012) * image)
+    image = (within(image, 0, 1) * 255 + F(0.5)).astype(np.uint8).transpose(1, 2, 3, 0)
 
-    labels = _labels(rows, scene, surface[centre], x[centre], z[centre])
-    true_depth = np.full(height * width, np.inf, F)
-    np.divide(1, inverse[centre], out=true_depth, where=inverse[centre] > 0)
-    moves = np.concatenate([[False] * FIRST_ROW, (rows["velocity"] != 0).any(1)])[row[centre]]
-    moves |= restless.ravel() & level[centre]
-    return Picture(image, *(values.reshape(height, width) for values in (labels, true_depth, moves)))
+    labels = _labels(rows, scene, surface[centres], place[0, centres], place[2, centres])
+    true_depth = np.full(centres.stop, np.inf, F)
+    np.divide(1, inverse[centres], out=true_depth, where=inverse[centres] > 0)
+    moves = (rows["velocity"] != 0).any(1).take(row[centres])
+    moves |= restless.ravel() & level[centres]
+    known = (values.reshape(shape) for values in (labels, true_depth, moves))
+    return [Picture(*frame) for frame in zip(image, *known, strict=True)]
 
 
-def _picked(surface: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Which samples are painted, the pixels' centres first; and whether each pixel shares its surface with its corners:
-    top left, top right, bottom left, bottom right, (H, W) each."""
-    height, width = size
-    wide = width + 1
-    corners, centres = surface[:, 0], surface[:-1, 1, :-1]
+def _singles(surface: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The corners that share their surface with no centre around them, by number among all frames' corners; and whether
+    each pixel shares its surface with its corners: top left, top right, bottom left, bottom right, (frames, H, W) each.
+
+    `surface` (frames, H + 1, 2, W + 1).
+    """
+    corners, centres = surface[:, :, 0], surface[:, :-1, 1, :-1]
     alone = np.ones(corners.shape, bool)
     shared = []
-    for part in _corners(size):
+    for part in _corners((centres.shape[1], centres.shape[2])):
         same = corners[part] == centres
         alone[part] &= ~same
         shared.append(same.astype(F))
-    single = np.flatnonzero(alone)
-    middle = (2 * np.arange(height) + 1)[:, None] * wide + np.arange(width)
-    return np.concatenate([middle.ravel(), single // wide * (2 * wide) + single % wide]), shared
+    return np.flatnonzero(alone), shared
 
 
-def _corners(size: tuple[int, int]) -> list[tuple[slice, slice]]:
-    """Of the grid of corners, those at the top left, top right, bottom left and bottom right of the pixels."""
+def _corners(size: tuple[int, int]) -> list[tuple[slice, slice, slice]]:
+    """Of the grids of corners, those at the top left, top right, bottom left and bottom right of the pixels."""
     height, width = size
-    return [np.s_[down : down + height, across : across + width] for down in (0, 1) for across in (0, 1)]
+    return [np.s_[:, down : down + height, across : across + width] for down in (0, 1) for across in (0, 1)]
 
 
-def _gathered(colour: np.ndarray, shared: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
-    """(3, H, W): half of a pixel is its centre's colour, an eighth that of each corner.
+def _listed(rig: Rig, seen: Seen, single: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the samples that are painted: the directions of their rays (3, n), the ids of what they see, 1 / depth."""
+    high, _, wide = seen.surface.shape[1:]
+    line = single // wide
+    corner = line * (2 * wide) + single - line * wide  # as it lies in the lattices
+    frame, of_frame = corner // (2 * wide * high), corner % (2 * wide * high)
+    directions = [camera.centres.reshape(3, -1) for camera in rig.cameras]
+    directions += [camera.directions(of_frame[frame == number]) for number, camera in enumerate(rig.cameras)]
+    surface, inverse = (
+        np.concatenate([values[:, :-1, 1, :-1].ravel(), values.ravel().take(corner)])
+        for values in (seen.surface, seen.inverse)
+    )
+    return np.concatenate(directions, 1), surface.astype(np.intp), inverse
+
+
+def _nearest_centres(single: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The number of a pixel that each of these corners touches."""
+    height, width = size
+    line, across = single // (width + 1), single % (width + 1)
+    frame, down = line // (height + 1), line % (height + 1)
+    return (frame * height + np.minimum(down, height - 1)) * width + np.minimum(across, width - 1)
+
+
+def _painted(scene: Scene, samples: Samples, kinds: np.ndarray) -> np.ndarray:
+    """(3, n) albedos; of the sky, its light."""
+    colour = np.empty((3, kinds.size), F)
+    for kind in np.flatnonzero(np.bincount(kinds)).tolist():
+        where = np.flatnonzero(kinds == kind)
+        if kind == paints.SKY:
+            made = _heaven(samples.directions.take(where, 1), scene.light)
+        else:
+            made = PAINTERS[kind](Points(scene, samples, where))
+        for channel in range(3):
+            colour[channel][where] = made[channel]
+    return colour
+
+
+def _gathered(colour: np.ndarray, shared: list[np.ndarray], single: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(3, frames, H, W): half of a pixel is its centre's colour, an eighth that of each corner.
 
     A corner's colour was painted, or is the mean of those centres around it that see the same surface.
     """
     height, width = size
-    count = np.zeros((height + 1, width + 1), F)
+    frames = len(shared[0])
+    count = np.zeros((frames, height + 1, width + 1), F)
     for part, same in zip(_corners(size), shared, strict=True):
         count[part] += same
-    single = np.flatnonzero(count == 0)
     count.ravel()[single] = 1
-    pixels = np.empty((3, height, width), F)
+    pixels = np.empty((3, frames, height, width), F)
     for made, painted in zip(pixels, colour, strict=True):
-        centres = painted[: height * width].reshape(size)
+        centres = painted[: made.size].reshape(made.shape)
         corners = np.zeros_like(count)
         for part, same in zip(_corners(size), shared, strict=True):
             corners[part] += centres * same
-        corners.ravel()[single] = painted[height * width :]
+        corners.ravel()[single] = painted[made.size :]
         corners /= count
-        rows = corners[:-1] + corners[1:]
-        np.add(centres * F(0.5), (rows[:, :-1] + rows[:, 1:]) * F(0.125), out=made)
+        lines = corners[:, :-1] + corners[:, 1:]
+        np.multiply(centres, F(0.5), out=made)
+        made += (lines[:, :, :-1] + lines[:, :, 1:]) * F(0.125)
     return pixels
 
 
-def _nearest_centre(picked: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The number of the pixel that each painted sample lies in, or touches."""
-    height, width = size
-    down, across = picked // (width + 1), picked % (width + 1)
-    return np.minimum(down // 2, height - 1) * width + np.minimum(across, width - 1)
-
-
 def _tables(
-    rows: np.ndarray, camera: Camera, city: City, light: Light
+    rows: np.ndarray, camera: np.ndarray, city: City, light: Light
 ) -> tuple[Scene, np.ndarray, np.ndarray, np.ndarray]:
     """What painters look up, how much sun and sky each surface gets, and the paint of each row."""
-    count = len(rows) + FIRST_ROW
-
-    def with_ground(values: np.ndarray) -> np.ndarray:
-        return np.concatenate([np.zeros((FIRST_ROW, *values.shape[1:])), values]).astype(F)
-
-    faces = np.zeros((count, FACES), np.int64)
-    faces[FIRST_ROW:, :6] = FACES_BY_TURN[rows["turn"]]
-    faces[:, 6] = 6
-    begin, length, lean = np.zeros((count, FACES)), np.ones((count, FACES)), np.zeros((2, count, FACES))
+    count = len(rows)
+    half, slope, turn = rows["half"], rows["slope"], rows["turn"]
+    faces = np.full((count, FACES), BALL)
+    faces[:, :BALL] = FACES_BY_TURN[turn]
+    begin, length, lean = np.zeros((count, FACES), F), np.ones((count, FACES), F), np.zeros((2, count, FACES), F)
     along_x = np.zeros((count, FACES), bool)
     along_x[:, [2, 3]] = True
-    half, slope = rows["half"], rows["slope"]
     for face in range(4):
         axis = 1 if face < 2 else 0
-        begin[FIRST_ROW:, face] = rows["xz"[axis]] - half[:, axis]
-        length[FIRST_ROW:, face] = 2 * half[:, axis]
-        lean[0, FIRST_ROW:, face], lean[1, FIRST_ROW:, face] = slope[:, 2 * axis], slope[:, 2 * axis + 1]
+        begin[:, face] = rows["xz"[axis]] - half[:, axis]
+        length[:, face] = 2 * half[:, axis]
+        lean[:, :, face] = slope[:, 2 * axis : 2 * axis + 2].T
     # A plate that is a ball lies along its own x.
-    along_x[FIRST_ROW:, 6] = rows["turn"] % 2 == 0
-    for which, axis in ((rows["turn"] % 2 == 0, 0), (rows["turn"] % 2 == 1, 1)):
-        begin[FIRST_ROW:, 6] = np.where(which, rows["xz"[axis]] - half[:, axis], begin[FIRST_ROW:, 6])
-        length[FIRST_ROW:, 6] = np.where(which, 2 * half[:, axis], length[FIRST_ROW:, 6])
-    flip = np.ones((count, FACES))
-    turn = rows["turn"][:, None]
-    own_z = faces[FIRST_ROW:] <= 1
-    flip[FIRST_ROW:] = np.where(np.where(own_z, turn >= 2, (turn == 1) | (turn == 2)), -1, 1)
+    even = turn % 2 == 0
+    along_x[:, BALL] = even
+    begin[:, BALL], length[:, BALL] = (np.where(even, of[:, 2], of[:, 0]) for of in (begin, length))
+    own_z = faces <= 1
+    flip = np.where(np.where(own_z, turn[:, None] >= 2, ((turn == 1) | (turn == 2))[:, None]), F(-1), F(1))
 
-    normals = np.zeros((count, FACES, 3))
+    normals = np.zeros((3, count, FACES))
     for face, (axis, sign) in enumerate(((0, -1), (0, 1), (2, -1), (2, 1))):
-        normals[FIRST_ROW:, face, axis] = sign
-        normals[FIRST_ROW:, face, 1] = slope[:, face]
-    normals[:, 4, 1], normals[:, 5, 1], normals[:, 6, 1], normals[:, 7, 1] = 1, -1, 1, 1
-    normals[:FIRST_ROW, :4, 1] = 1
-    normals /= np.sqrt((normals * normals).sum(-1, keepdims=True))
+        normals[axis, :, face] = sign
+        normals[1, :, face] = slope[:, face]
+    normals[1, :, 4:] = 1, -1, 1, 1
+    normals /= np.sqrt((normals * normals).sum(0))
     direct, ambient = light.on_planes(normals)
-    paint = np.concatenate([[paints.GROUND, paints.SKY], rows["paint"]])
     scene = Scene(
         city,
         light,
-        camera.at.astype(F),
-        with_ground(rows["colour"]).T.copy(),
-        with_ground(rows["second"]).T.copy(),
-        with_ground(rows["pattern"]).T.copy(),
-        with_ground(rows["seed"]),
-        with_ground(rows["y0"]),
-        with_ground(rows["y1"]),
+        camera,
+        np.ascontiguousarray(rows["colour"].T, F),
+        np.ascontiguousarray(rows["second"].T, F),
+        np.ascontiguousarray(rows["pattern"].T, F),
+        rows["seed"].astype(F),
+        rows["y0"].astype(F),
+        rows["y1"].astype(F),
         faces.astype(np.int8).ravel(),
-        begin.astype(F).ravel(),
-        length.astype(F).ravel(),
-        lean.astype(F).reshape(2, -1),
+        begin.ravel(),
+        length.ravel(),
+        lean.reshape(2, -1),
         along_x.ravel(),
-        flip.astype(F).ravel(),
+        flip.ravel(),
     )
-    return scene, direct.astype(F).ravel(), ambient.astype(F).ravel(), paint
+    return scene, direct.astype(F).ravel(), ambient.astype(F).ravel(), rows["paint"].astype(np.uint8)
 
 
-def _slants(directions: np.ndarray, surface: np.ndarray) -> np.ndarray:
-    """By how much further two samples side by side lie apart on a surface than on one that faces the camera."""
-    x, y, z = np.abs(directions)
-    face = surface & 7
-    least = F(0.02)
-    above, below = np.maximum(x, z), np.maximum(y, least)
-    flank = face < 2
-    above = np.where(face < 4, np.where(flank, z, x), above)
-    below = np.where(face < 4, np.maximum(np.where(flank, x, z), least), below)
-    return 1 + np.where(face == 6, 0, above / below)
-
-
-def _light_balls(
-    rows: np.ndarray,
-    row: np.ndarray,
-    place: tuple[np.ndarray, ...],
-    where: np.ndarray,
-    light: Light,
-    sun: np.ndarray,
-    sky: np.ndarray,
-) -> None:
+def _light_balls(rows: np.ndarray, samples: Samples, light: Light, sun: np.ndarray, sky: np.ndarray) -> None:
     """How much of the sun and the sky samples on ellipsoids get, each by its own normal."""
+    where = np.flatnonzero((samples.surface & 7) == BALL)
+    row = samples.row.take(where)
     high = np.maximum((rows["y1"] - rows["y0"]) / 2, 1e-3)
     half = np.maximum(rows["half"], 1e-3)
     middles, radii = (rows["x"], (rows["y0"] + rows["y1"]) / 2, rows["z"]), (half[:, 0], high, half[:, 1])
     normal = [
         (values.take(where) - middle.astype(F).take(row)) / radius.astype(F).take(row)
-        for values, middle, radius in zip(place, middles, radii, strict=True)
+        for values, middle, radius in zip(samples.place, middles, radii, strict=True)
     ]
     lit = sum(part * F(toward) for part, toward in zip(normal, light.towards, strict=True))
     sun[where] = np.maximum(lit * F(0.75) + F(0.25), 0)
@@ -238,9 +258,9 @@ def _light_balls(
 def _heaven(directions: np.ndarray, light: Light) -> np.ndarray:
     x, y, z = directions
     length = np.sqrt(x * x + y * y + z * z)
-    rise = np.clip(y / length, 0, 1)
+    rise = within(y / length, 0, 1)
     pale = 1 - rise * F(2.2)
-    pale = np.clip(pale, 0, 1)
+    pale = within(pale, 0, 1)
     pale = pale * pale
     zenith, haze = light.zenith.astype(F)[:, None], light.haze.astype(F)[:, None]
     colour = zenith + (haze - zenith) * pale
@@ -248,18 +268,17 @@ def _heaven(directions: np.ndarray, light: Light) -> np.ndarray:
         over = 1 / (rise + F(0.12))
         across, along = x / length * over, z / length * over
         puff = noise(across, along, 60) * F(0.6) + noise(across + 3, along, 19)
-        amount = np.clip((puff + F(3.2 * light.clouds - 1.9)) * F(0.55), 0, 1) * np.clip(rise * 9, 0, 1)
+        amount = within((puff + F(3.2 * light.clouds - 1.9)) * F(0.55), 0, 1) * within(rise * 9, 0, 1)
         white = light.ambient * 0.55 + light.sun * 0.30 + 0.12
         colour = colour + (white.astype(F)[:, None] * (1 - F(0.1) * puff) - colour) * amount * F(0.9)
-    near_sun = np.clip((x * F(light.towards[0]) + y * F(light.towards[1]) + z * F(light.towards[2])) / length, 0, 1)
+    near_sun = within((x * F(light.towards[0]) + y * F(light.towards[1]) + z * F(light.towards[2])) / length, 0, 1)
     glow = near_sun**2
     glow = glow * glow * glow * glow
     return colour + light.sun.astype(F)[:, None] * (glow * glow * F(0.3) + glow * F(0.06))
 
 
 def _labels(rows: np.ndarray, scene: Scene, surface: np.ndarray, x: np.ndarray, z: np.ndarray) -> np.ndarray:
-    by_row = np.concatenate([[ROAD, SKY], rows["label"]])
-    labels = by_row[surface >> 3]
+    labels = rows["label"].take(surface >> 3)
     where = np.nonzero((labels == PAVEMENT) & ((surface & 7) == TOP))
     city = scene.city
     edge = from_kerb(city, x[where], z[where])

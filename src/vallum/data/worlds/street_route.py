@@ -10,6 +10,7 @@ import numpy as np
 from vallum.data.worlds.street_city import City
 
 SECONDS = 0.1  # from frame to frame
+SIGHT = 60.0  # metres: at no speed it brakes sooner
 LEAST_TURN = 5.5  # metres: the radius of a turn to the right
 
 
@@ -33,11 +34,11 @@ def drive(city: City, stream: np.random.Generator, frames: int) -> tuple[list[St
     wobble = [float(number) for number in stream.random(4)]
     cruise = 4.5 + 8.0 * roll[0]
     begin = roll[1] * city.pitch_z
-    pieces = _pieces(city, turns)
     waits = roll[2] < 0.1
     stop = city.pitch_z - city.road - 5.2  # before the first crossing's stop line
     if waits:
         begin, cruise = stop, min(cruise, 9.0)  # those that crossed stay ahead
+    pieces = _pieces(city, turns, begin + cruise * frames * SECONDS)
     here, speed, waiting = begin, (0.0 if waits else None), (40 if waits else 0)
     stations, passed = [], 0
     for _ in range(frames):
@@ -100,8 +101,8 @@ def _find(pieces: list[_Piece], here: float) -> tuple[_Piece, float]:
     return piece, here - piece.begin
 
 
-def _pieces(city: City, turns: list[float]) -> list[_Piece]:
-    """The way from crossing (0, 0) on, in the right lane of its street."""
+def _pieces(city: City, turns: list[float], far: float) -> list[_Piece]:
+    """The way from crossing (0, 0) on, in the right lane of its street, until the turn that is seen from so far on."""
     pieces: list[_Piece] = []
     column, row, heading = 0, 0, 0
     lane, begin = city.lane, 0.0
@@ -128,4 +129,6 @@ def _pieces(city: City, turns: list[float]) -> list[_Piece]:
             x += ahead[0] * radius + turn * right[0] * radius
             z += ahead[1] * radius + turn * right[1] * radius
             heading += turn
+            if begin > far + SIGHT:
+                break
     return pieces

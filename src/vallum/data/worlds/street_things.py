@@ -9,7 +9,7 @@ import numpy as np
 
 from vallum.data.worlds import street_paints as paints
 from vallum.data.worlds.street_rolls import Rolls
-from vallum.data.worlds.street_solids import CAR, PERSON, POLE, SIGN, VEGETATION, ball, box, solids
+from vallum.data.worlds.street_solids import CAR, PERSON, POLE, SIGN, VEGETATION, ball, box, either, solids, whole
 
 CAR_COLOURS = np.array(
     [
@@ -129,7 +129,7 @@ def tree(rolls: Rolls) -> np.ndarray:
         reach = wide * 0.45 * (1.15 - part / 5.5)
         cone["half"], cone["colour"], cone["seed"] = reach[..., None], leaves * 0.6, seed
         cone["slope"] = (reach / (1.62 * step))[..., None]
-        parts[..., part] = np.where(fir, cone, crown)
+        whole(parts)[..., part] = whole(either(fir, cone, crown))
     parts["shadow"] = np.arange(6) < 4
     parts["pattern"][..., 0], parts["pattern"][..., 1] = clear[..., None], tall[..., None]
     return parts
@@ -161,7 +161,7 @@ def sign(rolls: Rolls) -> np.ndarray:
     corner = box(0, 0.06, high, high + size * 0.9, size * 1.1, 0.03, **common)
     corner["slope"][..., :2] = 0.55 / 0.9
     plate = box(0, 0.06, high, high + size * 0.75, size * 1.25, 0.03, **common)
-    parts[..., 1] = np.where(kind == 1, corner, np.where(kind == 3, plate, disc))
+    parts[..., 1] = either(kind == 1, corner, either(kind == 3, plate, disc))
     return parts
 
 

@@ -8,7 +8,7 @@ from vallum.data.worlds import street_things as things
 from vallum.data.worlds.street_city import City
 from vallum.data.worlds.street_rolls import Rolls
 from vallum.data.worlds.street_route import SECONDS, Station
-from vallum.data.worlds.street_solids import placed, together
+from vallum.data.worlds.street_solids import chosen, placed, together
 
 ONCOMING, CROSSING = 9, 7  # cars on a lane
 GREEN = 3.2  # seconds until those that cross have passed
@@ -85,11 +85,11 @@ def _lane(
     else:
         cars = placed(made, along[:, None], (aside + heading * city.lane) + 0 * along[:, None], turn)
         cars["velocity"][..., 0] = -heading * speed
-    return cars[there], speed
+    return chosen(cars, there), speed
 
 
 def _moved(made: np.ndarray, metres: float) -> np.ndarray:
-    made = made.copy()
+    made = together([made])
     step = np.sign(made["velocity"]) * metres
     made["x"] += step[..., 0]
     made["z"] += step[..., 1]

@@ -113,7 +113,7 @@ class StreetClips(World, Clips):
     def read(self, index: int) -> Clip:
         drive = self.drive(index, 2 * self.step + 1)
         places = (0, self.step, 2 * self.step)
-        pictures = [drive.frame(number) for number in places]
+        pictures = drive.frames(places)
         before, middle, after = (drive.pose(number) for number in places)
         motion = np.stack([np.linalg.inv(other) @ middle for other in (before, after)])
         return Clip(

@@ -63,7 +63,7 @@ class _Kept(Clips):
     def read(self, index: int) -> Clip:
         if index in self.known:
             clip, frames = self.known[index]
-            return replace(clip, frames=frames.float() / 255)
+            return replace(clip, frames=frames.float().div_(255))
         clip = self.clips.read(index)
         whole = (clip.frames * 255).round().to(torch.uint8)
         size = whole.numel() + (0 if clip.depth is None else clip.depth.numel() * 4)

@@ -17,21 +17,16 @@ def depth_errors(found: Tensor, true: Tensor) -> dict[str, float]:
     >>> {name: round(value, 3) for name, value in depth_errors(true * 3, true).items()}
     {'abs_rel': 0.0, 'rmse': 0.0, 'delta': 1.0}
     """
-    rows = []
-    for one, other in zip(found, true, strict=True):
-        known = other.isfinite() & (other > 0) & (other < FARTHEST)
-        if not bool(known.any()):
-            continue
-        expected = other[known]
-        guess = one[known]
-        guess = (guess * (expected.median() / guess.median())).clamp(1e-3, FARTHEST)
-        ratio = torch.maximum(guess / expected, expected / guess)
-        error = guess - expected
-        rows.append(
-            torch.stack([(error.abs() / expected).mean(), error.square().mean().sqrt(), (ratio < 1.25).float().mean()])
-        )
-    means = torch.stack(rows).mean(0).tolist() if rows else [float("nan")] * 3
-    return dict(zip(("abs_rel", "rmse", "delta"), means, strict=True))
+    found, true = found.flatten(1), true.flatten(1)
+    known = true.isfinite() & (true > 0) & (true < FARTHEST)
+    expected, guess = (torch.where(known, values, torch.nan) for values in (true, found))
+    guess = guess * (expected.nanmedian(1).values / guess.nanmedian(1).values)[:, None]
+    guess = guess.clamp(1e-3, FARTHEST)
+    error, close = guess - expected, torch.maximum(guess / expected, expected / guess) < 1.25
+    rows = torch.stack(
+        [(error.abs() / expected).nanmean(1), error.square().nanmean(1).sqrt(), close.sum(1) / known.sum(1)]
+    )
+    return dict(zip(("abs_rel", "rmse", "delta"), rows.nanmean(1).tolist(), strict=True))
 
 
 def constant_errors(true: Tensor) -> dict[str, float]:

@@ -70,13 +70,16 @@ class PoseNet(nn.Module):
 
     def forward(self, earlier: Tensor, later: Tensor) -> Tensor:
         """(N, 4, 4): from the earlier camera's coordinates to the later one's."""
-        found = self.body(torch.cat([earlier, later], 1) * 2 - 1).float().mean((2, 3))
+        return self._between(torch.cat([earlier, later], 1))
+
+    def _between(self, pairs: Tensor) -> Tensor:
+        frames = pairs.contiguous(memory_format=torch.channels_last)  # as convolutions like it
+        found = self.body(frames * 2 - 1).float().mean((2, 3))
         return rigid(found[:, :3] * TURN, found[:, 3:] * STEP)
 
     def both(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """From the middle frame of each three (N, 3, C, H, W) to the one before and to the one after."""
-        before, middle, after = frames.unbind(1)
-        motion = self(torch.cat([before, middle]), torch.cat([middle, after]))
+        motion = self._between(torch.cat([frames[:, :2].flatten(1, 2), frames[:, 1:].flatten(1, 2)]))
         to_middle, to_after = motion.chunk(2)
         return inverse(to_middle), to_after
 

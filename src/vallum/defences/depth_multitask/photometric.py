@@ -8,21 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 _C1, _C2 = 0.01**2, 0.03**2
 STRUCTURE = 0.85  # of the error; the rest is the plain difference
-
-
-def local_mean(images: Tensor) -> Tensor:
-    """Over the 3x3 pixels around each, beyond the edge those within it mirrored.
-
-    Six additions: both ways several times as fast on a processor as pooling is.
-    """
-    wide = F.pad(images, (1, 1, 1, 1), "reflect")
-    rows = wide[..., :-2, :] + wide[..., 1:-1, :] + wide[..., 2:, :]
-    return (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]) * (1 / 9)
 
 
 @dataclass(frozen=True)
@@ -30,69 +19,79 @@ class Target:
     """An image that several others are compared with, and what of it is needed each time."""
 
     image: Tensor  # (N, C, H, W)
-    mean: Tensor
-    variance: Tensor
+    sums: Tensor  # over the 3x3 pixels around each
+    level: Tensor  # 81 (mean^2 + C1)
+    spread: Tensor  # 9 (variance + C2)
 
     @classmethod
     def of(cls, image: Tensor) -> Target:
-        mean = local_mean(image)
-        return cls(image, mean, local_mean(image * image) - mean * mean)
+        sums, squares = _sums(image), _sums(image * image)
+        return cls(image, sums, sums * sums + 81 * _C1, squares - sums * sums / 9 + 9 * _C2)
 
 
-def ssim(image: Tensor, target: Target | Tensor) -> Tensor:
-    """Structural similarity in windows of 3x3 pixels, (N, C, H, W) in [-1, 1]."""
-    return _parts(image, target if isinstance(target, Target) else Target.of(target))[0]
+def _sums(values: Tensor, back: bool = False) -> Tensor:
+    """Over the 3x3 pixels around each, beyond the edge those within it mirrored; or, `back`, the transpose of that:
+    what each pixel gives to the sums that it is part of.
 
-
-def _parts(image: Tensor, target: Target) -> tuple[Tensor, ...]:
-    """The similarity a b / (c d), the image's local means, a, b, c and d."""
-    mean = local_mean(image)
-    both, squares = mean * target.mean, mean * mean
-    a, b = 2 * both + _C1, 2 * (local_mean(image * target.image) - both) + _C2
-    c, d = squares + target.mean * target.mean + _C1, local_mean(image * image) - squares + target.variance + _C2
-    return a * b / (c * d), mean, a, b, c, d
+    One axis after the other, in place: on a processor several times as fast as pooling is.
+    """
+    for axis in (-2, -1):
+        inner = values.shape[axis] - 2
+        rest = (slice(None),) * (-1 - axis)
+        edges: Any = (..., slice(None, None, inner + 1), *rest)
+        beside: Any = (..., slice(1, inner + 1, inner - 1), *rest)
+        made = torch.empty_like(values)
+        torch.add(values.narrow(axis, 0, inner), values.narrow(axis, 2, inner), out=made.narrow(axis, 1, inner))
+        made[edges] = values[beside] if back else values[beside] * 2
+        if back:
+            made[beside] += values[edges]
+        values = made.add_(values)
+    return values
 
 
 class _Difference(torch.autograd.Function):
-    """`difference` with its gradient by the image written out: half the operations of what autograd would record."""
+    """`difference` with its gradient by the image written out, in few passes over the pixels.
+
+    With x and y the sums over windows of 9, the structural similarity is 4 h g / (c d), where
+    h = x y + 81 C1 / 2, g = (xy's sums) - x y / 9 + 9 C2 / 2, c and d the levels and the spreads of both, added.
+    """
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, target: Target) -> Tensor:
-        similar, *parts = _parts(image, target)
-        ctx.save_for_backward(image, similar, *parts)
+        image = image.contiguous()
+        x = _sums(image)
+        h = x * target.sums
+        g = _sums(image * target.image).sub_(h, alpha=1 / 9).add_(9 * _C2 / 2)
+        h += 81 * _C1 / 2
+        c = torch.addcmul(target.level, x, x)
+        d = _sums(image * image).add_(target.spread).addcmul_(x, x, value=-1 / 9)
+        ctx.save_for_backward(image, x, h, g, c, d)
         ctx.target = target
-        structure = ((1 - similar) / 2).clamp(0, 1).mean(1)
-        return STRUCTURE * structure + (1 - STRUCTURE) * (image - target.image).abs().mean(1)
+        quarter = (h * g).div_(c * d).mean(1)  # of the similarity
+        plain = (image - target.image).abs_().mean(1)
+        return quarter.mul_(-2 * STRUCTURE).add_(STRUCTURE / 2).add_(plain, alpha=1 - STRUCTURE)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        image, similar, mean, a, b, c, d = ctx.saved_tensors
+        image, x, h, g, c, d = ctx.saved_tensors
         target: Target = ctx.target
         each = gradients[0][:, None] / image.shape[1]
-        along = similar * each * (-STRUCTURE / 2) * (similar.abs() <= 1)  # where the clamp lets it pass
-        by_a, by_b, by_c, by_d = along / a, along / b, along / c, along / d
-        by_mean = target.mean * (by_a - by_b) + mean * (by_d - by_c)
-        back = _spread(torch.cat([by_mean, by_b, by_d], 1)).chunk(3, 1)
-        found = 2 * (back[0] + target.image * back[1] - image * back[2])
-        return found + (image - target.image).sign() * (each * (1 - STRUCTURE)), None
-
-
-def _spread(values: Tensor) -> Tensor:
-    """The transpose of `local_mean`: what each pixel gives to the means that it is part of."""
-    wide = F.pad(values, (2, 2, 2, 2))
-    rows = wide[..., :-2, :] + wide[..., 1:-1, :] + wide[..., 2:, :]
-    whole = (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]) * (1 / 9)  # a pixel larger all around
-    whole[..., 2, :] += whole[..., 0, :]  # and what lies there is mirrored
-    whole[..., -3, :] += whole[..., -1, :]
-    whole[..., 2] += whole[..., 0]
-    whole[..., -3] += whole[..., -1]
-    return whole[..., 1:-1, 1:-1]
+        by_h = each * (-2 * STRUCTURE) / (c * d)
+        by_g = by_h * h
+        by_h *= g
+        both = by_g * g  # the similarity's own gradient, times it
+        by_c, by_d = both / c, both.div_(d)  # less than nothing, as they divide
+        by_x = by_h.sub_(by_g, alpha=1 / 9).mul_(target.sums)
+        by_x.addcmul_(x, by_c.sub_(by_d, alpha=1 / 9), value=-2)
+        found = _sums(by_x, back=True).addcmul_(target.image, _sums(by_g, back=True))
+        found.addcmul_(image, _sums(by_d, back=True), value=-2)
+        return found.addcmul_((image - target.image).sign_(), each, value=1 - STRUCTURE), None
 
 
 def difference(image: Tensor, target: Target | Tensor) -> Tensor:
     """(N, H, W): 0.85 of structural dissimilarity and 0.15 of the absolute difference, means over the channels.
 
-    The gradient is the image's alone.
+    The similarity is SSIM in windows of 3x3 pixels. The gradient is the image's alone.
 
     >>> image = torch.rand(1, 3, 4, 4)
     >>> float(difference(image, image).max()) < 1e-6

@@ -139,9 +139,11 @@ class DepthMultitask(Recipe):
         if not self.jitter:
             return frames, intrinsics, frames, mirrored
         bright, contrast, colour = (1 + (chance[:, 1:] * 2 - 1) * self.jitter).view(-1, 3, 1, 1, 1, 1).unbind(1)
-        grey = frames.mean(2, keepdim=True)
-        shown = (grey + (frames - grey) * colour - 0.5) * contrast + 0.5
-        return frames, intrinsics, (shown * bright).clamp(0, 1), mirrored
+        # bright * (contrast * (grey + (frames - grey) * colour - 0.5) + 0.5), in fewer passes
+        rest = torch.addcmul(
+            bright * (1 - contrast) / 2, frames.mean(2, keepdim=True), bright * contrast * (1 - colour)
+        )
+        return frames, intrinsics, torch.addcmul(rest, frames, bright * contrast * colour).clamp_(0, 1), mirrored
 
     @torch.no_grad()
     def finish(self, model: Model, companion: nn.Module) -> dict[str, Any]:

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vallum.defences.depth_multitask.geometry import warp
+from vallum.defences.depth_multitask.geometry import View, in_full
 from vallum.defences.depth_multitask.networks import depth_of, inverse_depth
 from vallum.defences.depth_multitask.photometric import Target, best_explained, difference, smoothness
 
 
+@in_full
 def depth_loss(
     frames: Tensor,  # (N, 3, C, H, W)
     maps: Sequence[Tensor],  # (N, h, w) of the middle frames, the finest first
@@ -25,7 +26,7 @@ def depth_loss(
     """The mean over the scales; every scale is judged at full size, as holes in plain areas else seem deep."""
     before, middle, after = frames.unbind(1)
     target, size = Target.of(middle), middle.shape[-2:]
-    sources = ((before, motions[0]), (after, motions[1]))
+    views = [View.of(motion, intrinsics, size) for motion in motions]
     still = None
     if masked:
         still = torch.minimum(difference(before, target), difference(after, target))
@@ -34,13 +35,14 @@ def depth_loss(
     for scale, found in enumerate(maps):
         inverted = inverse_depth(found, form)
         depth = depth_of(at_size(inverted, size))
-        warped = [warp(source, depth, motion, intrinsics)[0] for source, motion in sources]
+        warped = [view.of_image(source, depth) for view, source in zip(views, (before, after), strict=True)]
         error, _ = best_explained(target, warped, still)
         image = F.adaptive_avg_pool2d(middle, (found.shape[-2], found.shape[-1]))
         total = total + error.mean() + smooth / 2**scale * smoothness(inverted, image).mean()
     return total / len(maps)
 
 
+@in_full
 def picture_loss(pictures: Tensor, maps: Sequence[Tensor]) -> Tensor:
     """How far maps (N, C, h, w) are from the pictures themselves, in the same measure, a mean over the scales."""
     target, size = Target.of(pictures), pictures.shape[-2:]
