@@ -6,7 +6,8 @@
 SEA, Croce et al. 2024 (arXiv 2306.12941), written down here from the paper: masked, class-balanced masked cross-entropy
 and Jensen-Shannon, three hundred steps of APGD each in balls of 2, 1.5 and 1 times the radius, the step of lowest
 pixel accuracy kept per image; then the lowest accuracy per image, and, for the mIoU of the set, which of the three
-each image shows, by greedy search. `strong` is asked twice, for the lowest accuracy and the lowest mIoU.
+each image shows, by greedy search. `strong` is asked for the lowest accuracy, for the lowest mIoU of each image, and,
+told how common the classes are, which SEA weighs by, for the lowest of the set.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import vallum
 from vallum.images import IGNORE, Batch
 from vallum.specs import read_value
 from vallum.threats import threat
+from vallum.threats.strong_segmentation import shares_of
 
 PixelLoss = Callable[[Tensor, Tensor], Tensor]  # (logits, labels) -> (N, H, W)
 
@@ -143,6 +145,8 @@ def main() -> None:
     parser.add_argument("--size", default="", help="HEIGHTxWIDTH of the middle that is cut out; else the whole picture")
     parser.add_argument("--eps", default="1/255")
     parser.add_argument("--steps", type=int, default=300, help="of each of SEA's three climbs")
+    parser.add_argument("--lowest", default="accuracy,miou,set", help="what strong is asked for")
+    parser.add_argument("--without-sea", action="store_true", help="where a table of an earlier run is to be had")
     parser.add_argument("--options", default="", help="of strong, as exhaustive=true")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
@@ -164,10 +168,12 @@ def main() -> None:
         for p in (slice(start, start + given.batch_size) for start in starts)
     ]
     frequency = torch.bincount(batch.labels[batch.labels != IGNORE], minlength=model(batch.images[:1]).shape[1]).float()
-    cascades = [
-        threat(f"strong:eps={eps},lowest={lowest}{',' if given.options else ''}{given.options}")
-        for lowest in ("accuracy", "miou")
-    ]
+    asked = {"accuracy": "lowest=accuracy", "miou": "lowest=miou"}
+    asked["set"] = f"lowest=miou,shares={shares_of(batch.labels, len(frequency))}"
+    cascades = {
+        f"strong, lowest {lowest}": threat(f"strong:eps={eps},{','.join(filter(None, (asked[lowest], given.options)))}")
+        for lowest in filter(None, given.lowest.split(","))
+    }
     losses: dict[str, PixelLoss] = {"masked": masked, "balanced": balanced(frequency), "Jensen-Shannon": jensen_shannon}
 
     tables, seconds = {"clean": confusion(model, batch.images, batch.labels)}, {"clean": 0.0}
@@ -180,18 +186,21 @@ def main() -> None:
         tables[name] = confusion(model, found, batch.labels)
         print(f"{name}: {seconds[name]:.1f} s", flush=True)
 
-    for one in cascades:
-        run(f"strong, lowest {one.lowest}", lambda part, one=one: one(model, part.images, part.labels, part.keys))  # type: ignore[misc, attr-defined]
+    for name, one in cascades.items():
+        run(name, lambda part, one=one: one(model, part.images, part.labels, part.keys))  # type: ignore[misc]
+    if given.without_sea:
+        losses = {}
     for place, (name, loss) in enumerate(losses.items()):
         run(name, lambda part, loss=loss, seed=place: apgd(model, part, eps, loss, given.steps, seed))  # type: ignore[misc]
     of_sea = [tables[name] for name in losses]
     of_strong = [table for name, table in tables.items() if name.startswith("strong")]
     rows = {name: [table] for name, table in tables.items()} | {
         "SEA, the three": of_sea,
-        "strong, both": of_strong,
+        "strong, all": of_strong,
         "union of SEA and strong": [*of_sea, *of_strong],
     }
-    seconds["strong, both"] = sum(spent for name, spent in seconds.items() if name.startswith("strong"))
+    rows = {name: those for name, those in rows.items() if those}
+    seconds["strong, all"] = sum(spent for name, spent in seconds.items() if name.startswith("strong"))
     seconds["SEA, the three"] = sum(seconds[name] for name in losses)
     size = "x".join(str(side) for side in batch.images.shape[2:])
     print(f"\ntorch {version('torch')}, {given.threads} thread(s), {len(batch)} images of {size}, eps {given.eps}")

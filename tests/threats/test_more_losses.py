@@ -25,7 +25,7 @@ from vallum.threats.losses import (
     loss_named,
 )
 from vallum.threats.losses import margin as margin_of
-from vallum.threats.segmentation_losses import lost_overlap, rank_of, wrong_share
+from vallum.threats.segmentation_losses import balanced_cross_entropy, lost_overlap, rank_of, wrong_share
 
 Array = np.ndarray
 
@@ -179,3 +179,30 @@ def test_lost_overlap_against_a_count_by_hand() -> None:
             overlaps.append(float(both.sum() / either.sum()))
         expected.append(1 - sum(overlaps) / max(len(overlaps), 1))
     assert lost_overlap(logits, labels).tolist() == pytest.approx(expected)
+
+
+def test_lost_overlap_among_others_is_that_of_the_pixels_put_together() -> None:
+    draws = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, (2, 5, 10), generator=draws)  # of four classes, one that these images do not hold
+    logits = torch.randn(2, 4, 5, 10, generator=draws)
+    shares = torch.tensor([0.6, 0.2, 0.0, 0.2])
+    said, expected = logits.argmax(1), []
+    for one, truth in zip(said, labels, strict=True):
+        overlaps = []
+        for label in (0, 1, 3):
+            both, either = (one == label) & (truth == label), (one == label) | (truth == label)
+            usual = 50 * float(shares[label])
+            overlaps.append((float(both.sum()) + 0.4 * usual) / (float(either.sum()) + usual))
+        expected.append(1 - sum(overlaps) / 3)
+    assert lost_overlap(logits, labels, shares).tolist() == pytest.approx(expected)
+
+
+def test_shares_weigh_a_pixel_by_how_rare_its_class_is() -> None:
+    labels = torch.tensor([[[0, 0, 0, 1]]])
+    logits = torch.zeros(1, 2, 1, 4).scatter(1, labels[:, None], 2.0).requires_grad_()
+    shares = torch.tensor([0.9, 0.1])
+    (slope,) = torch.autograd.grad(balanced_cross_entropy(logits, labels, shares).sum(), logits)
+    sizes = slope.abs().sum(1)[0, 0]
+    assert float(sizes[3] / sizes[0]) == pytest.approx(9.0)
+    (alone,) = torch.autograd.grad(balanced_cross_entropy(logits, labels).sum(), logits)
+    assert float(alone.abs().sum(1)[0, 0, 3] / alone.abs().sum(1)[0, 0, 0]) == pytest.approx(3.0)

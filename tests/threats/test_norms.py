@@ -107,6 +107,27 @@ def test_projection_in_float32_stays_within_its_rounding(norm: Norm, scale: floa
 
 
 @norms
+def test_the_gradient_of_a_projection_is_that_of_small_differences(norm: Norm) -> None:
+    images, delta, eps = (t.double() for t in random_case(3, (1, 3, 4)))
+    delta[2] *= 1e-3  # which the ball holds as it is
+
+    def projected(delta: Tensor, images: Tensor) -> Tensor:
+        return norm.project(delta, eps, -images, 1 - images)
+
+    assert torch.autograd.gradcheck(projected, (delta.clone().requires_grad_(), images.clone().requires_grad_()))
+    with torch.no_grad():
+        plain = projected(delta, images)
+    torch.testing.assert_close(projected(delta.requires_grad_(), images).detach(), plain, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-12, 1.0, 1e12])
+def test_a_step_is_as_long_whatever_the_gradient_is_scaled_by(scale: float) -> None:
+    images, gradient, eps = random_case()
+    step = norm_named("2").steepest(gradient * scale, eps, -images, 1 - images)
+    torch.testing.assert_close(norm_named("2").length(step), eps.double(), rtol=1e-6, atol=0)
+
+
+@norms
 def test_length_is_numpys(norm: Norm) -> None:
     _, delta, _ = random_case()
     wanted = [length(norm.name, one.double().numpy()) for one in delta]

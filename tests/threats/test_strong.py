@@ -8,9 +8,10 @@ from threat_oracles import EPS, Exact, ExactPixels, Linear, drawn, grey_and_boxe
 from torch import Tensor, nn
 
 from vallum.errors import UserError
-from vallum.threats import APGD, Square, Strong, TargetedAPGD
+from vallum.threats import APGD, Square, Strong, TargetedAPGD, threat
 from vallum.threats.losses import fallen
 from vallum.threats.segmentation_losses import lost_overlap, wrong_share
+from vallum.threats.strong_segmentation import read_shares, shares_of
 
 
 def curved(n: int = 20) -> tuple[Exact, Tensor, Tensor]:
@@ -105,6 +106,39 @@ def test_of_a_segmenter_the_lowest_miou_is_no_higher_than_where_the_accuracy_is_
     }
     assert float(lost["miou"].mean()) > 0
     assert bool((lost["miou"] >= lost["accuracy"] - 1e-9).all())
+
+
+class Torn(nn.Module):
+    """The brighter the image the sooner its left part is lost to a third class, the darker the right part."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        tilt = (40 * (images.mean((1, 2, 3)) - 0.5)).view(-1, 1, 1)
+        left = (torch.arange(images.shape[3]) < 12).expand(images[:, 0].shape)
+        own = torch.where(left, 1 - tilt, 1 + tilt)
+        return torch.stack([own.where(left, -1), own.where(~left, -1), 0 * own], 1)
+
+
+@pytest.mark.parametrize(("shares", "lost"), [("(0.02,0.98,0)", 0), ("(0.98,0.02,0)", 1)])
+def test_told_how_common_the_classes_are_the_one_that_is_rare_elsewhere_is_driven_out(shares: str, lost: int) -> None:
+    images = torch.full((2, 3, 4, 20), 0.5)
+    labels = Torn()(images).argmax(1)
+    attack = Strong(eps=0.03, lowest="miou", effort=0.3, shares=shares)
+    assert threat(attack.spec) == attack
+    said = Torn()(attack(Torn(), images, labels)).argmax(1)
+    assert torch.equal(said, torch.where(labels == lost, 2, labels))
+
+
+def test_shares_are_those_of_pixels_with_a_label_one_for_each_class() -> None:
+    labels = torch.tensor([[[0, 0, 0, 1, 255]]])
+    assert read_shares(shares_of(labels, 3)).tolist() == pytest.approx([0.75, 0.25, 0.0])
+    images = torch.full((1, 3, 4, 20), 0.5)
+    with pytest.raises(UserError, match="2 shares for 3 classes"):
+        Strong(eps=0.03, lowest="miou", shares="(0.5,0.5)")(Torn(), images, Torn()(images).argmax(1))
+    for wrong in ("(0.5,some)", "(0,0)", "(1,-1)", "(inf,1)"):
+        with pytest.raises(UserError, match="one number for each class"):
+            Strong(eps=0.03, lowest="miou", shares=wrong)
+    with pytest.raises(UserError, match="write lowest=miou"):
+        Strong(eps=0.03, shares="(0.5,0.5)")
 
 
 def test_mistakes_and_passes() -> None:

@@ -96,22 +96,36 @@ class L2:
         return torch.linalg.vector_norm(delta.flatten(1), dim=1, dtype=torch.float64)
 
     def project(self, delta: Tensor, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        # By the optimality conditions the answer is clip(s * delta) with one factor s <= 1 per image. Start where no
-        # coordinate meets its bound; those that do are fixed there and s grows for the others, until it grows no more.
-        flat, low, high, radius = delta.flatten(1), low.flatten(1), high.flatten(1), eps.double()
-        factor = (radius / self.length(flat).clamp_min(1e-150)).clamp_max(1)  # (N,)
-        while True:
-            shrunk = flat * _column(factor.to(flat.dtype))  # (N, D)
-            inside = shrunk.clamp(low, high)
-            if torch.equal(inside, shrunk):
-                return inside.view_as(delta)
-            free = self.length(flat * (shrunk == inside))
-            left = radius.square() - (self.length(inside).square() - (factor * free).square())
-            grown = (left.clamp_min(0).sqrt() / free.clamp_min(1e-150)).clamp_max(1).maximum(factor)
-            grows = grown > factor * (1 + torch.finfo(flat.dtype).eps)
-            if not bool(grows.any()):
-                return inside.view_as(delta)
-            factor = torch.where(grows, grown, factor)  # an image that is done waits for its neighbours unmoved
+        # By the optimality conditions the answer is clip(s * delta) with one factor s <= 1 per image. Its squared
+        # length is a concave function of s * s: secants from below, the first through zero, come near and never beyond.
+        radius, enough = eps.double(), 1 + 2 * torch.finfo(delta.dtype).eps
+        with torch.no_grad():
+            factor = (radius / _about(delta).clamp_min(1e-150)).clamp_max(1)  # (N,) what it is if no bound is met
+            inside = (delta * _wide(factor).to(delta.dtype)).clamp_(low, high)
+            room, square = radius.square(), factor.square()
+            before = reached = torch.zeros_like(square)
+            while not bool((square >= 1).all()):  # who was in the ball needs no more than the box
+                reached, shorter = _about(inside).square(), reached
+                slope = (square - before) / (reached - shorter).clamp_min(1e-300)
+                grown = (square + (room - reached) * slope).clamp_max(1)
+                if not bool((grows := grown > square * enough).any()):
+                    break
+                # An image that is done waits for its neighbours unmoved.
+                before, square = torch.where(grows, square, before), torch.where(grows, grown, square)
+                reached = torch.where(grows, reached, shorter)
+                torch.mul(delta, _wide(square.sqrt()).to(delta.dtype), out=inside).clamp_(low, high)
+        return self._differentiable(delta, inside, room, square, low, high) if _followed(delta, low) else inside
+
+    def _differentiable(
+        self, delta: Tensor, inside: Tensor, room: Tensor, square: Tensor, low: Tensor, high: Tensor
+    ) -> Tensor:
+        """The same with a gradient: which bounds are met is given, and from that the factor follows."""
+        free = (inside > low) & (inside < high)
+        fixed = (delta.clamp(low, high) * ~free).double().flatten(1).square().sum(1)
+        moving = (delta * free).double().flatten(1).square().sum(1)
+        factor = ((room - fixed).clamp_min(1e-300) / moving.clamp_min(1e-300)).sqrt()
+        factor = torch.where((square < 1) & (room > 0), factor, square.sqrt())
+        return (delta * _wide(factor).to(delta.dtype)).clamp(low, high)
 
     def random(self, draws: Draws, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
         direction = draws.normal(*low.shape[1:], purpose="start", device=low.device).to(low.dtype)
@@ -119,9 +133,22 @@ class L2:
         return self.project(start, eps, low, high)
 
     def steepest(self, gradient: Tensor, size: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        length = self.length(gradient).clamp_min(1e-30)
+        length = _about(gradient)
+        if bool((length < 1e-15).any()):  # whose squares float32 does not hold
+            length = torch.where(length < 1e-15, self.length(gradient).clamp_min(1e-30), length)
         factor = (size / length).to(torch.promote_types(gradient.dtype, torch.float32))
         return (gradient * _wide(factor)).to(gradient.dtype)
+
+
+def _followed(*tensors: Tensor) -> bool:
+    """Whether a gradient will be asked for that passes through here."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def _about(delta: Tensor) -> Tensor:
+    """(N,) lengths in the norm 2 to the rounding of float32, however many values: row by row, then over the rows."""
+    rows = torch.linalg.vector_norm(delta, dim=-1, dtype=torch.promote_types(delta.dtype, torch.float32))
+    return torch.linalg.vector_norm(rows.flatten(1), dim=1, dtype=torch.float64)
 
 
 class L1:
@@ -131,24 +158,26 @@ class L1:
         return delta.flatten(1).abs().sum(1, dtype=torch.float64)
 
     def project(self, delta: Tensor, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        # The answer is min(max(|delta| - t, 0), room) with one threshold t >= 0 per image. Take t as if no coordinate
-        # met a bound, then fix those beyond the bound that is broken by more in all, and solve for the others again:
-        # breaking upwards by more says that t will fall, so that those at the top stay there; and the other way round.
-        size, room = _sides(delta, low, high)
-        boxed, radius = torch.minimum(size, room), eps.double()
-        free = _column(boxed.sum(1) > radius).repeat(1, size.shape[1])  # (N, D); in the ball already: none is free
-        amount = torch.where(free, size, boxed)  # of the free what they were, of the others what they are
-        while True:
-            threshold = (amount.sum(1) - radius) / free.sum(1).clamp_min(1)
-            shrunk = size - _column(threshold)
-            inside = torch.minimum(shrunk.clamp_min(0), room)
-            beyond = (shrunk - inside) * free
-            balance = beyond.sum(1, keepdim=True)
-            top, gone = (beyond > 0) & (balance >= 0), (beyond < 0) & (balance <= 0)
-            if not bool((fixed := top | gone).any()):
-                return _signed(torch.where(free, inside, amount), delta)
-            amount = torch.where(top, room, amount).masked_fill_(gone, 0)
-            free &= ~fixed
+        # The answer is min(max(|delta| - t, 0), room) with one threshold t >= 0 per image, at which the sum is eps.
+        # Newton's steps find the stretch of t on which it lies, in the precision at hand, and there the answer in
+        # float64; where they leave what is known to hold it, half of that is taken.
+        flat, radius = delta.flatten(1), eps.double()
+        size, room = flat.abs(), torch.where(flat > 0, high.flatten(1), -low.flatten(1)).clamp_min(0)
+        boxed = torch.minimum(size, room)
+        beyond = boxed.sum(1, dtype=torch.float64) > radius  # (N,) the others need no more than the box
+        if not bool(beyond.any()):
+            return _signed(boxed, delta)
+        threshold = torch.zeros_like(radius)
+        for precision in dict.fromkeys((size.dtype, torch.float64)):
+            with torch.no_grad():
+                threshold = _threshold(size.to(precision), room.to(precision), radius, threshold, beyond)
+        if _followed(delta, low):  # with a gradient: which bounds are met is given, and from that t follows
+            free = (size > _column(threshold)) & (size - _column(threshold) < room)
+            top = room.double() * (size - _column(threshold) >= room)
+            exact = ((size.double() * free).sum(1) + top.sum(1) - radius) / free.sum(1).clamp_min(1)
+            threshold = torch.where(beyond & free.any(1), exact, threshold)
+        shrunk = size.double() - _column(torch.where(radius > 0, threshold, torch.inf))
+        return _signed(torch.minimum(shrunk.clamp_min(0), room), delta)
 
     def random(self, draws: Draws, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
         # Exponentials over their sum are uniform on the simplex.
@@ -175,6 +204,25 @@ class L1:
         left = (size.double() - above.sum(1)).clamp_min(0)
         share = (left / level.sum(1).clamp_min(1e-300)).clamp_max(1)
         return _signed(above + level * _column(share), gradient)
+
+
+def _threshold(size: Tensor, room: Tensor, radius: Tensor, begin: Tensor, these: Tensor) -> Tensor:
+    """(N,) t at which min(max(size - t, 0), room) sums up to the radius, sought from `begin` for the rows `these`."""
+    t, low, high = begin, torch.zeros_like(begin), size.amax(1).double()
+    exact, enough = size.dtype == torch.float64, 4 * torch.finfo(size.dtype).eps
+    shrunk, inside, free = torch.empty_like(size), torch.empty_like(size), torch.empty_like(size)
+    while True:
+        torch.sub(size, _column(t.to(size.dtype)), out=shrunk)
+        torch.minimum(torch.clamp_min(shrunk, 0, out=inside), room, out=inside)
+        over = inside.sum(1, dtype=torch.float64) - radius
+        slope = torch.eq(shrunk, inside, out=free).sum(1).double()  # how many fall as t rises
+        low, high = torch.where(over > 0, t, low), torch.where(over > 0, high, t)
+        ahead = t + over / slope.clamp_min(1)
+        ahead = torch.where((ahead > low) & (ahead < high) & (slope > 0), ahead, (low + high) / 2)
+        moves = these & (over.abs() > enough * radius) & ((ahead - t).abs() > (0 if exact else enough * t))
+        if not bool(moves.any()):
+            return t
+        t = torch.where(moves, ahead, t)
 
 
 class L0:

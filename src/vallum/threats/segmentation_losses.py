@@ -12,10 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vallum.errors import UserError
 from vallum.images import IGNORE
 from vallum.threats.losses import AWAY_ONLY, LOSSES, Loss, loss, margin
 
 TINY = 1e-12
+FOUND = 0.4  # the usual overlap of a class while under attack
 
 
 @loss
@@ -63,10 +65,11 @@ def segpgd_cross_entropy(logits: Tensor, labels: Tensor, progress: float = 0.0) 
     return F.cross_entropy(logits, labels, reduction="none") * weight
 
 
-def balanced_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def balanced_cross_entropy(logits: Tensor, labels: Tensor, shares: Tensor | None = None) -> Tensor:
     """Masked cross-entropy in which each class that occurs in an image weighs the same, however few its pixels.
 
-    SEA weighs by how common a class is in a training set; an attacker who sees one image has that image.
+    With `shares`, (K,), how common each class is elsewhere, a pixel weighs the more the rarer its class is, as SEA
+    weighs it by a training set; an attacker who knows one image only has that image.
     """
     logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
     if labels.ndim == 1:
@@ -75,8 +78,11 @@ def balanced_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     known = labels.where(valid, 0)
     values = (F.cross_entropy(logits, known, reduction="none") * _right(logits, known)).where(valid, 0).flatten(1)
     counts = torch.zeros(len(logits), logits.shape[1], device=logits.device, dtype=logits.dtype)
-    counts.scatter_add_(1, known.flatten(1), valid.flatten(1).to(logits.dtype))
-    weights = 1 / counts.clamp_min(1).gather(1, known.flatten(1))
+    if shares is None:
+        counts.scatter_add_(1, known.flatten(1), valid.flatten(1).to(logits.dtype))
+    else:
+        counts += shares.to(counts).where(shares > 0, torch.inf) * labels[0].numel()  # of share 0: they do not count
+    weights = 1 / counts.clamp_min(1 if shares is None else 0).gather(1, known.flatten(1))
     return (values * weights).sum(1) / (counts > 0).sum(1).clamp_min(1)
 
 
@@ -90,8 +96,13 @@ def wrong_share(logits: Tensor, labels: Tensor) -> Tensor:
     return wrong / valid.flatten(1).sum(1).clamp_min(1)
 
 
-def lost_overlap(logits: Tensor, labels: Tensor) -> Tensor:
-    """(N,) one minus the image's own mIoU, over the classes that its labels hold."""
+def lost_overlap(logits: Tensor, labels: Tensor, shares: Tensor | None = None) -> Tensor:
+    """(N,) one minus the image's own mIoU, over the classes that its labels hold.
+
+    With `shares`, (K,), it is that of the image together with one more, which holds the usual share of each class and
+    of which some are found: what the image does to the mIoU of a set. Of a class that is common elsewhere five pixels
+    are then a trifle, and to see a rare one where there is none counts too.
+    """
     valid = labels != IGNORE
     truth, said = labels.where(valid, 0).flatten(1), logits.argmax(1).flatten(1)
     counted = valid.flatten(1).double()
@@ -104,6 +115,11 @@ def lost_overlap(logits: Tensor, labels: Tensor) -> Tensor:
     there = per_class(truth, counted)
     both = per_class(truth, counted * (truth == said))
     either = there + per_class(said, counted) - both
+    if shares is not None:
+        if len(shares) != logits.shape[1]:
+            raise UserError(f"{len(shares)} shares for {logits.shape[1]} classes", "one for each is needed")
+        usual = shares.to(both) * counted.sum(1, keepdim=True)  # (N, K)
+        return 1 - ((both + FOUND * usual) / (either + usual).clamp_min(TINY))[:, shares > 0].mean(1)
     return 1 - (both / either.clamp_min(1)).sum(1) / (there > 0).sum(1).clamp_min(1)
 
 

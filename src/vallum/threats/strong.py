@@ -27,7 +27,7 @@ from vallum.threats.losses import guided_loss_named, loss_named, margin
 from vallum.threats.norms import norm_named, per_image
 from vallum.threats.search import Best, frozen
 from vallum.threats.square import Square
-from vallum.threats.strong_segmentation import LOWEST, STEPS, union
+from vallum.threats.strong_segmentation import STEPS, read_shares, union
 
 ALL, NEAR, NEARER = float("inf"), 0.5, 0.15
 
@@ -72,6 +72,7 @@ class Strong(Bounded):
     precision: Literal["float32", "bfloat16"] = parameter("of the search; falls are verified on the model", "float32")
     effort: float = parameter("multiplies all steps and queries", 1.0)
     lowest: Literal["accuracy", "miou"] = parameter("what to drive down, of a segmenter", "accuracy")
+    shares: str | None = parameter("how common each class is, as (0.5,0.3,0.2), for lowest=miou of a whole set", None)
     seed: int = parameter("of starts and proposals", 0)
 
     needs_gradient: ClassVar[bool] = True
@@ -80,6 +81,10 @@ class Strong(Bounded):
         super().__post_init__()
         if not 0 < self.effort < float("inf"):
             raise UserError(f"effort={self.effort:g}", "a factor, as 1 or 2.5")
+        if self.shares is not None:
+            read_shares(self.shares)
+            if self.lowest != "miou":
+                raise UserError("shares say what counts in a mIoU", remedy="write lowest=miou")
 
     @property
     def passes(self) -> float:
@@ -102,7 +107,8 @@ class Strong(Bounded):
                 norm, radii, steps = norm_named(self.norm), per_image(self.eps, images), self._of(STEPS)
                 if self.exhaustive:
                     steps *= 5
-                union(fast, best, images, radii, norm, draws, steps, self.exhaustive, LOWEST[self.lowest])
+                shares = None if self.shares is None else read_shares(self.shares)
+                union(fast, best, images, radii, norm, draws, steps, self.exhaustive, self.lowest, shares)
                 return best.images
             aims = look_around(model, best, images, 9)
             before = best.loss.clone()

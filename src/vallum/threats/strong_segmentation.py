@@ -8,11 +8,15 @@ up, and so sets the pace: a masked loss falls with every pixel that has been won
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 
+import torch
 from torch import Tensor
 
-from vallum.images import Draws
+from vallum.errors import UserError
+from vallum.images import IGNORE, Draws
 from vallum.threats.climb import Objective, Rank, Rows, climb_through, phases
 from vallum.threats.losses import Loss, loss_named
 from vallum.threats.norms import Norm
@@ -39,15 +43,20 @@ def union(
     draws: Draws,
     steps: int,
     exhaustive: bool,
-    rank: Rank,
+    lowest: str,
+    shares: Tensor | None = None,
 ) -> None:
     """Offer `best` all that the climbs pass through."""
-    losses = LOSSES + MORE_LOSSES if exhaustive else LOSSES
+    losses, rank = LOSSES + MORE_LOSSES if exhaustive else LOSSES, LOWEST[lowest]
+    if shares is not None:
+        rank = partial(lost_overlap, shares=shares.to(images.device))
     for place, named in enumerate(losses):
         standing = best.standing()
         if not len(standing):
             return
         loss = loss_named(named) if isinstance(named, str) else named
+        if shares is not None and loss is balanced_cross_entropy:
+            loss = partial(balanced_cross_entropy, shares=shares.to(images.device))
         clean, eps = images[standing], radii[standing]
         balls = phases(steps, norm, large_first=True)
         start = best.images[standing] - clean
@@ -64,3 +73,24 @@ def _raised(loss: Loss) -> Objective:
 
 def _tracked(rank: Rank) -> Objective:
     return lambda logits, labels, aims: rank(logits, labels).to(logits.dtype)
+
+
+def shares_of(labels: Tensor, classes: int) -> str:
+    """How common each class is among pixels that have a label, as `strong` reads it.
+
+    >>> shares_of(torch.tensor([[0, 0, 2, 255]]), classes=3)
+    '(0.667,0,0.333)'
+    """
+    counts = torch.bincount(labels[labels != IGNORE], minlength=classes).double()
+    return f"({','.join(f'{float(share):.3g}' for share in counts / counts.sum().clamp_min(1))})"
+
+
+def read_shares(text: str) -> Tensor:
+    """(K,) adding up to one."""
+    try:
+        shares = torch.tensor([float(share) for share in text.strip("() ").split(",")], dtype=torch.float64)
+    except ValueError:
+        shares = torch.tensor([math.nan])
+    if not bool((shares >= 0).all()) or not 0 < float(shares.sum()) < math.inf:
+        raise UserError(f"shares={text}", "one number for each class is needed", "write shares=(0.5,0.3,0.2)")
+    return shares / shares.sum()
