@@ -6,8 +6,8 @@ folder=${1:?a folder for the models} name=${2:?a name} seed=${3:?a seed}
 size=96x128
 case $name in
 single) recipe="clips=0" ;;
-drives) recipe="video=folder:${DRIVES:?where the drives are}?size=$size,balance=0.1" ;;
-clip) recipe="video=folder:${CAMVID:?}/images/val?size=$size,balance=0.1" ;;
+drives) recipe="video=folder:${DRIVES:?where the drives are}?size=$size" ;;
+clip) recipe="video=folder:${CAMVID:?}/images/val?size=$size" ;;
 *) echo "no network is called $name" >&2; exit 2 ;;
 esac
 out="$folder/models/camvid_$name-$seed"

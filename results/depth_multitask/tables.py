@@ -78,8 +78,8 @@ def compared(kinds: set[str]) -> Iterator[tuple[str, str]]:
     for kind in sorted(kinds - {"single", "camvid_single", "single+shared"}):
         yield kind, "single+shared" if kind.endswith("+shared") else "camvid_single" if "camvid" in kind else "single"
     for control in ("shuffled", "picture", "domains", "longer", "noise", "adversarial"):
-        if {control, "balance-0.1"} <= kinds:
-            yield "balance-0.1", control
+        if {control, "multi"} <= kinds:
+            yield "multi", control
 
 
 def measured(folder: Path) -> dict[str, Any]:

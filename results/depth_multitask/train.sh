@@ -11,11 +11,11 @@ adversarial) with="adversarial:eps=2/255,steps=3" ;;
 *+shared) # one of the others, then hardened against universal perturbations
     net="$folder/models/${name%+shared}-$seed" epochs=1 lr=0.0005 with="shared_training:eps=8/255,sharedness=batch,batch_norm=frozen" ;;
 multi) recipe="$clips,keep_depth=true" ;;
-shuffled) recipe="$clips,task=shuffled,balance=0.1" ;; # depth cannot be learnt
+shuffled) recipe="$clips,task=shuffled" ;; # depth cannot be learnt
 longer) recipe="clips=0" epochs=10 ;; # as much computing as multi
 domains) recipe="$clips,task=none,balance=1" ;; # batch norm sees the clips, nothing is learnt from them
 noise) recipe="clips=0,noise=0.1" ;;
-picture) recipe="$clips,task=picture,balance=0.1" ;; # an autoencoder in depth's place
+picture) recipe="$clips,task=picture" ;; # an autoencoder in depth's place
 balance-*) recipe="$clips,keep_depth=true,balance=${name#balance-}" ;;
 *) echo "no network is called $name" >&2; exit 2 ;;
 esac

@@ -42,7 +42,7 @@ class DepthMultitask(Recipe):
     video: str = parameter(
         "unlabelled clips: folder:PATH, kitti:PATH, cityscapes:PATH, builtin:streets", "builtin:streets"
     )
-    balance: float = parameter("share of the segmentation in the encoder's gradient, the paper's lambda", 0.5)
+    balance: float = parameter("share of the segmentation in the encoder's gradient, the paper's lambda", 0.1)
     clips: float = parameter("clips for each labelled image of a step; 0: none, segmentation alone", 0.5)
     form: Literal["normalised", "sigmoid"] = parameter("of depth: of mean 0.1, or the published one", "normalised")
     scales: int = parameter("of the encoder's sizes, from the finest, at which depth is learnt", 2)
