@@ -21,7 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import vallum
 from vallum.data import load_clips, load_data
 from vallum.defences import Context, DepthMultitask, load_depth, recipe
-from vallum.defences.depth_multitask.companion import Companion, weighted_cross_entropy
+from vallum.defences.class_weights import weighted_cross_entropy
+from vallum.defences.depth_multitask.companion import Companion
 from vallum.defences.depth_multitask.feed import Feed
 from vallum.defences.depth_multitask.judging import constant_errors, depth_errors
 from vallum.defences.depth_multitask.networks import PoseNet, depth_of, inverse_depth, scale_gradient

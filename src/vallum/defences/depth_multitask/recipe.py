@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from vallum.data import ClipBatch, load_clips
-from vallum.defences.depth_multitask.companion import Companion, weighted_cross_entropy
+from vallum.defences.class_weights import HELP, weighted_cross_entropy
+from vallum.defences.depth_multitask.companion import Companion
 from vallum.defences.depth_multitask.geometry import flipped, warp
 from vallum.defences.depth_multitask.judging import constant_errors, depth_errors
 from vallum.defences.depth_multitask.networks import depth_of, inverse_depth
@@ -48,7 +49,7 @@ class DepthMultitask(Recipe):
     scales: int = parameter("of the encoder's sizes, from the finest, at which depth is learnt", 2)
     smooth: float = parameter("weight of smoothness", 1e-3)
     still_from: int = parameter("step from which pixels that move along are left out", 200)
-    class_weights: bool = parameter("rare classes weigh more, by 1 / ln(1.1 + share)", True)
+    class_weights: bool = parameter(HELP, True)
     flip: bool = parameter("mirror half of the clips", True)
     jitter: float = parameter("random change of the clips' colours before the networks see them", 0.2)
     keep_depth: bool = parameter("save the depth branch beside the model", False)
