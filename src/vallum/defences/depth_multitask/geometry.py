@@ -5,6 +5,8 @@ The camera looks along z, x to the right, y down; pixels' centres lie at whole n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -79,6 +81,18 @@ def inverse(motion: Tensor) -> Tensor:
     back = motion[:, :3, :3].transpose(1, 2)
     upper = torch.cat([back, -back @ motion[:, :3, 3:]], 2)
     return torch.cat([upper, motion[:, 3:]], 1)
+
+
+def pinhole(focal: Tensor, size: Sequence[int]) -> Tensor:
+    """Intrinsics (3, 3) for frames of `size` (H, W) from focal lengths (2,), across and down, in widths of the frame.
+
+    >>> pinhole(torch.tensor([0.5, 0.5]), (4, 8)).tolist()
+    [[4.0, 0.0, 3.5], [0.0, 4.0, 1.5], [0.0, 0.0, 1.0]]
+    """
+    height, width = size
+    middle = torch.tensor([(width - 1) / 2, (height - 1) / 2], device=focal.device)
+    upper = torch.cat([torch.diag(focal * width), middle[:, None]], 1)
+    return torch.cat([upper, torch.tensor([[0.0, 0, 1]], device=focal.device)])
 
 
 def flipped(intrinsics: Tensor, width: int) -> Tensor:
