@@ -52,11 +52,12 @@ class Feed:
         if batches and batches[0].depth is not None:
             return
         moving = sum(int(moves(batch.frames).sum()) for batch in batches)
-        if moving < min(LEAST, len(self.held_out)):
+        least = min(LEAST, -(-len(self.held_out) // 2))
+        if moving < least:
             raise UserError(
                 f"in {moving} of the {len(self.held_out)} clips held out of {self.source.spec or 'the video'} the "
                 "camera moves",
-                f"depth shows where it does, and is judged on {min(LEAST, len(self.held_out))} such clips at least",
+                f"depth shows where it does, and is judged on {least} such clips at least",
                 "raise step=, so that more happens from frame to frame, or take drives that stop less",
             )
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from vallum.defences.depth_multitask.photometric import difference
 
 HELD_OUT = 32  # clips at most on which depth is judged, and a tenth of them
-LEAST = 4  # of those must show motion, or all where there are fewer
+LEAST = 4  # of those must show motion, or half where there are few
 ROWS = 16  # of the small pictures on which motion is looked for, so that a camera's noise averages out
 # Of most of the picture, as what drives past a car that stands changes the lesser part. From frame to frame it changed
 # by below 0.002 where the car stood, in streets, and above 0.009 where it drove; by 0.002 to 0.004 on a real highway.
