@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from vallum.data import Clip, Clips, load_clips, load_data
+from vallum.data import BrokenImageError, Clip, Clips, load_clips, load_data
 from vallum.data.sources.camvid import _COLOURS, CLASSES
 from vallum.errors import UserError
 
@@ -42,6 +42,46 @@ def test_folders_of_frames(save: Save, tmp_path: Path, zipped: Callable[[Path], 
         clips.read(3)
     with pytest.raises(UserError, match=r"no run of 5 frames.*the longest has 4"):
         load_clips(f"folder:{tmp_path}/v?step=2")
+
+
+def test_clips_of_runs_share_moments(save: Save, tmp_path: Path) -> None:
+    for number in range(9):
+        save(f"v/{'ab'[number > 4]}/{number}.png", frame(number))
+    clips = load_clips(f"folder:{tmp_path}/v")
+    assert (clips.runs(), clips.reach) == ([range(3), range(3, 5)], 2)
+    assert load_clips(f"folder:{tmp_path}/v/a?step=2").reach == 4
+    world = load_clips("builtin:streets?n=3&size=16x48")
+    assert (world.runs(), world.reach) == ([range(1), range(1, 2), range(2, 3)], 0)
+
+
+def test_broken_frames_can_be_skipped(save: Save, tmp_path: Path) -> None:
+    drive = "2011_09_26/2011_09_26_drive_0001_sync/image_02/data"
+    sequence = "leftImg8bit_sequence/train/ulm/ulm_000003_{:06}_leftImg8bit.png"
+    for number in range(6):
+        for name in (f"v/{number}.png", f"k/{drive}/{number}.png", "c/" + sequence.format(number)):
+            save(name, frame(number, 8 + 2 * (number == 5)))  # the last is of another size
+    for name in ("v/0.png", f"k/{drive}/0.png", "c/" + sequence.format(0)):
+        (tmp_path / name).write_bytes(b"no picture")
+    for source in (f"folder:{tmp_path}/v", f"kitti:{tmp_path}/k", f"cityscapes:{tmp_path}/c"):
+        with pytest.raises(BrokenImageError, match="on_error=skip"):
+            load_clips(source).batch(range(4))
+        clips = load_clips(f"{source}?on_error=skip")
+        assert clips.batch(range(4)).keys.tolist() == [1, 2]
+        assert list(clips.skipped) == [clips.name(0), clips.name(3)]
+        assert "differ in size" in clips.skipped[clips.name(3)]
+        assert load_clips(clips.spec).on_error == "skip"
+        assert len(clips.batch([0])) == 0
+    with pytest.raises(UserError, match="one of stop, skip"):
+        load_clips(f"folder:{tmp_path}/v?on_error=ignore")
+
+
+def test_films_are_to_be_taken_apart(tmp_path: Path, zipped: Callable[[Path], Path]) -> None:
+    folder = tmp_path / "f"
+    (folder / "in").mkdir(parents=True)
+    (folder / "in" / "one.MP4").write_bytes(b"film")
+    for place in (folder, zipped(folder), folder / "in" / "one.MP4"):
+        with pytest.raises(UserError, match=r"one\.MP4 is a film.*ffmpeg -i \S*one\.MP4 .*clips/one/%06d\.jpg"):
+            load_clips(f"folder:{place}")
 
 
 def test_intrinsics_follow_the_frames(save: Save, tmp_path: Path) -> None:

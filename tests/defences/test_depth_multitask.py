@@ -21,11 +21,12 @@ from torch.utils.flop_counter import FlopCounterMode
 import vallum
 from vallum.data import load_clips, load_data
 from vallum.defences import Context, DepthMultitask, load_depth, recipe
-from vallum.defences.depth_multitask.companion import Companion, weighted_cross_entropy
+from vallum.defences.class_weights import weighted_cross_entropy
+from vallum.defences.depth_multitask.companion import Companion
 from vallum.defences.depth_multitask.feed import Feed
+from vallum.defences.depth_multitask.gate import LEARNT
 from vallum.defences.depth_multitask.judging import constant_errors, depth_errors
 from vallum.defences.depth_multitask.networks import PoseNet, depth_of, inverse_depth, scale_gradient
-from vallum.defences.depth_multitask.recipe import LEARNT, verdict
 from vallum.defences.depth_multitask.second_task import picture_loss, strangers
 from vallum.defences.depth_multitask.sharing import as_input, beside, encoder_of, features_of
 from vallum.defences.recipe import Losses
@@ -165,9 +166,11 @@ def test_the_feed_draws_by_step_and_never_what_is_held_out() -> None:
         first, second = one.of_step(3, step, 0, 4), other.of_step(3, step, 0, 4)
         assert first.keys.tolist() == second.keys.tolist()
         assert torch.equal(first.frames, second.frames)  # kept as bytes, and not kept
-    assert one.held_out == [27, 28, 29]
-    assert max(int(one.of_step(0, step, 0, 16).keys.max()) for step in range(4)) < 27
-    assert [batch.keys.tolist() for batch in one.judged(2)] == [[27, 28], [29]]
+    assert one.held_out == [5, 15, 25]
+    seen = {key for step in range(8) for key in one.of_step(0, step, 0, 16).keys.tolist()}
+    assert len(seen) > 20
+    assert not seen & {5, 15, 25}
+    assert [batch.keys.tolist() for batch in one.judged(2)] == [[5, 15], [25]]
     assert one.of_step(0, 0, 0, 8).keys.tolist() != one.of_step(0, 0, 4, 8).keys.tolist()
 
 
@@ -318,12 +321,6 @@ def test_the_gate_opens_to_true_depth_and_not_to_a_constant_one() -> None:
     assert findings["depth_learnt"] is False
     assert findings["depth_abs_rel"] == pytest.approx(findings["depth_constant_abs_rel"], abs=1e-3)
     assert "depth was not learnt" in findings["failed"]
-
-
-def test_the_gate_without_true_depth() -> None:
-    assert verdict({"warped_error": 0.07, "still_error": 0.1})["depth_learnt"]
-    found = verdict({"warped_error": 0.09, "still_error": 0.1})
-    assert "0.090" in found["failed"]
 
 
 @pytest.fixture(scope="module")

@@ -140,6 +140,44 @@ def test_adversarial_is_cross_entropy_at_the_images_of_pgd(mode: Any) -> None:
         torch.testing.assert_close(values, theirs.state_dict()[name])
 
 
+@pytest.mark.parametrize("name", ["plain", "adversarial"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_rare_classes_weigh_more_in_any_training_of_segmenters(name: str, smoothing: float) -> None:
+    """As depth_multitask weighs them without clips, and as torch weighs them, image by image."""
+    images = batch(Task.SEGMENT)
+    images.labels[1] = torch.where(images.labels[1] == 3, 0, images.labels[1])
+    spec = {"plain": "plain:", "adversarial": "adversarial:eps=0,"}[name]
+    made, model = recipe(f"{spec}class_weights=true,label_smoothing={smoothing}"), network(Task.SEGMENT).eval()
+    companion = made.companion(model, images.images)
+    found = made.step(model, images, Context(companion=companion))["loss"]
+    known = images.labels[images.labels != 255]
+    weights = 1 / (1.1 + torch.bincount(known, minlength=4) / len(known)).log()
+    logits = model(images.images)
+    if not smoothing:
+        expected = [
+            F.cross_entropy(row[None], mask[None], weights, ignore_index=255)
+            for row, mask in zip(logits[1:], images.labels[1:], strict=True)  # in the first nothing is labelled
+        ]
+        assert float(found.detach()) == pytest.approx(float(torch.stack(expected).sum().detach()) / 6, rel=1e-5)
+        depth = recipe("depth_multitask:clips=0")
+        theirs = depth.step(model, images, Context(companion=depth.companion(model, images.images)))["loss"]
+        assert torch.equal(found, theirs)
+    smooth = F.cross_entropy(
+        logits, images.labels.where(images.labels < 4, 0), reduction="none", label_smoothing=smoothing
+    )
+    worth = weights[images.labels.where(images.labels < 4, 0)] * (images.labels < 4)
+    means = (smooth * worth).sum((1, 2)) / worth.sum((1, 2)).clamp_min(1e-6)
+    assert float(found.detach()) == pytest.approx(float(means.mean().detach()), rel=1e-5)
+    assert float(made.step(model, images, Context(companion=companion))["loss"].detach()) == pytest.approx(
+        float(found.detach()), rel=1e-5
+    )  # seen twice, the shares are the same
+    plain = recipe(f"{spec}label_smoothing={smoothing}")
+    assert not list(plain.companion(model, images.images).buffers())
+    assert plain.step(model, images, Context())["loss"] != found
+    with pytest.raises(UserError, match="task is classify"):
+        made.companion(network(), images.images)
+
+
 def test_each_epoch_starts_elsewhere_and_each_image_alone() -> None:
     seeds = {Context(seed=seed, epoch=epoch).seed_of_epoch(who) for seed in (0, 1) for epoch in (0, 1) for who in "ab"}
     assert len(seeds) == 8

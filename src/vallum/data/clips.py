@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from vallum.data.request import read_size
+from vallum.data.data import BrokenImageError
+from vallum.data.request import read_on_error, read_size
 from vallum.errors import UserError, did_you_mean
 from vallum.specs import Registry, Source, read_value
 
@@ -50,9 +52,14 @@ class ClipBatch:
 
 
 class Clips(ABC):
-    """Unlabelled video: a fixed order of clips, read when asked for. A source implements `__len__` and `read`."""
+    """Unlabelled video: a fixed order of clips, read when asked for. A source implements `__len__` and `read`.
+
+    With `on_error="skip"` a clip that cannot be read is left out of its batch and noted in `skipped`.
+    """
 
     spec: str  # the string that loads it again
+    on_error: Literal["stop", "skip"] = "stop"
+    reach: int = 0  # clips of one run that lie at most so far apart show moments in common
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -63,8 +70,32 @@ class Clips(ABC):
     def name(self, index: int) -> str:
         return str(index)
 
+    def runs(self) -> list[range]:
+        """Which clips follow each other, in the order of all; by themselves each stands alone."""
+        return [range(index, index + 1) for index in range(len(self))]
+
+    @cached_property
+    def skipped(self) -> dict[str, str]:
+        """Why clips were left out, by name: grows as they are met."""
+        return {}
+
     def batch(self, indices: Sequence[int]) -> ClipBatch:
-        clips = [self.read(index) for index in indices]
+        """The clips at `indices`; where broken ones are skipped, without them, and perhaps empty."""
+        found = []
+        for index in indices:
+            try:
+                found.append((index, self.read(index)))
+            except BrokenImageError as error:
+                if self.on_error == "stop":
+                    raise
+                self.skipped[self.name(index)] = str(error)
+        return self.together(found)
+
+    def together(self, found: Sequence[tuple[int, Clip]]) -> ClipBatch:
+        """Clips that were read, with their places, as a batch."""
+        indices, clips = [index for index, _ in found], [clip for _, clip in found]
+        if not clips:
+            return ClipBatch(torch.empty(0, 3, 3, 0, 0), torch.empty(0, 3, 3), torch.tensor([]).long(), [])
         names = [self.name(index) for index in indices]
         shapes = {tuple(clip.frames.shape): name for clip, name in zip(clips, names, strict=True)}
         if len(shapes) > 1:
@@ -76,7 +107,7 @@ class Clips(ABC):
         return ClipBatch(
             torch.stack([clip.frames for clip in clips]),
             _stacked([torch.full((3, 3), torch.nan) if c.intrinsics is None else c.intrinsics for c in clips]),
-            torch.as_tensor(list(indices), dtype=torch.int64),
+            torch.as_tensor(indices, dtype=torch.int64),
             names,
             *(_known([getattr(clip, name) for clip in clips]) for name in ("motion", "depth", "moving")),
         )
@@ -103,7 +134,8 @@ def load_clips(source: Any, *, size: int | str | Sequence[int] | None = None) ->
 
     Strings are "folder:PATH" (any folders of frames), "kitti:PATH" (KITTI raw), "cityscapes:PATH" (its sequences) and
     "builtin:streets"; options follow, as in "folder:drives?size=64x192&step=2". `size` stretches the frames, and the
-    intrinsics with them; `step` is how many frames lie from one of a clip to the next.
+    intrinsics with them; `step` is how many frames lie from one of a clip to the next. A frame that cannot be read
+    raises BrokenImageError, or with `on_error=skip` its clips are left out of their batches and noted in `skipped`.
 
     >>> clips = load_clips("builtin:streets?n=10&size=32x96")
     >>> batch = clips.batch([3, 7])
@@ -121,7 +153,9 @@ def load_clips(source: Any, *, size: int | str | Sequence[int] | None = None) ->
         remedy = did_you_mean(found.scheme, CLIP_SOURCES) if found.scheme else f"write folder:{source}"
         raise UserError(f"{source!r} names no source of clips", f"one of {', '.join(CLIP_SOURCES)}", remedy)
     said = found.options.get("size")
-    clips = CLIP_SOURCES[found.scheme](found.but(size=None), read_size(said if size is None else size))
+    on_error = read_on_error(found.options.get("on_error", "stop"))
+    clips = CLIP_SOURCES[found.scheme](found.but(size=None, on_error=None), read_size(said if size is None else size))
+    clips.on_error = on_error
     chosen = found if size is None else found.but(size="x".join(map(str, read_size(size) or ())))
     clips.spec = str(chosen)
     return clips

@@ -21,6 +21,7 @@ from vallum.errors import UserError
 from vallum.images import check_images
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
+FILMS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF")  # no format whose reader runs another program
 Planes = list[Image.Image]
 
@@ -70,12 +71,23 @@ def as_tensor(planes: Planes, channels: int | None) -> Tensor:
     array = np.concatenate([np.atleast_3d(np.asarray(plane)) for plane in planes], 2)  # (H, W, C)
     image = torch.from_numpy(array).permute(2, 0, 1).contiguous()  # (C, H, W)
     image = image.float() / 255 if image.dtype == torch.uint8 else image.clamp(0, 1)  # bicubic overshoots
-    if channels == 3 and len(image) == 1:
-        return image.repeat(3, 1, 1)
-    if channels is not None and len(image) > channels:
-        image = image[:3]  # a fourth is transparency
-        return image if channels == 3 else 0.299 * image[:1] + 0.587 * image[1:2] + 0.114 * image[2:3]
-    return image
+    return image if channels is None else in_channels(image, channels)
+
+
+def in_channels(images: Tensor, channels: int) -> Tensor:
+    """Images (..., C, H, W) with so many channels: grey is repeated, colour weighed into grey; no other is changed.
+
+    >>> in_channels(torch.ones(5, 1, 2, 2), 3).shape, in_channels(torch.ones(5, 3, 2, 2), 1).shape
+    (torch.Size([5, 3, 2, 2]), torch.Size([5, 1, 2, 2]))
+    """
+    if channels == 3 and images.shape[-3] == 1:
+        return images.repeat(*(1,) * (images.ndim - 3), 3, 1, 1)
+    if images.shape[-3] > channels:
+        images = images[..., :3, :, :]  # a fourth is transparency
+        if channels == 1:
+            red, green, blue = images.split(1, -3)
+            return 0.299 * red + 0.587 * green + 0.114 * blue
+    return images
 
 
 def as_mask(mask: Any, where: str) -> np.ndarray:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vallum.data.clips import Clip, Clips
+from vallum.data.data import BrokenImageError
 from vallum.data.decoding import as_planes, as_tensor
 from vallum.data.sizing import stretch_to
 from vallum.data.storage import Storage, readable
@@ -56,9 +58,10 @@ class FrameClips(Clips):
         self, storage: Storage, runs: Sequence[Run], size: tuple[int, int] | None, step: int, focal: float | None
     ) -> None:
         self.storage, self.size, self.step, self.focal, self.spec = storage, size, step, focal, ""
-        self.runs = [run for run in runs if len(run.names) > 2 * step]
-        self.ends = np.cumsum([len(run.names) - 2 * step for run in self.runs])
-        if not self.runs:
+        self.reach = 2 * step
+        self.drives = [run for run in runs if len(run.names) > 2 * step]
+        self.ends = np.cumsum([len(run.names) - 2 * step for run in self.drives])
+        if not self.drives:
             longest = max((len(run.names) for run in runs), default=0)
             raise UserError(
                 f"{storage.path} holds no run of {2 * step + 1} frames",
@@ -68,6 +71,9 @@ class FrameClips(Clips):
 
     def __len__(self) -> int:
         return int(self.ends[-1])
+
+    def runs(self) -> list[range]:
+        return [range(start, end) for start, end in pairwise([0, *self.ends.tolist()])]
 
     def name(self, index: int) -> str:
         run, middle = self._where(index)
@@ -82,7 +88,9 @@ class FrameClips(Clips):
             stored = planes[0].size
             frames.append(as_tensor(stretch_to(planes, self.size) if self.size else planes, 3))
         if len({frame.shape for frame in frames}) > 1:
-            raise UserError(f"the frames around {self.name(index)} differ in size", remedy="give one: ?size=64x192")
+            raise BrokenImageError(
+                f"the frames around {self.name(index)} differ in size", remedy="give one: ?size=64x192"
+            )
         shown = (frames[1].shape[2], frames[1].shape[1])
         camera = run.camera
         if camera is None and self.focal is not None:
@@ -100,7 +108,7 @@ class FrameClips(Clips):
             raise UserError(f"there is no clip {index}", f"{self.storage.path} has 0 to {len(self) - 1}")
         number = int(np.searchsorted(self.ends, index, side="right"))
         before = int(self.ends[number - 1]) if number else 0
-        return self.runs[number], index - before + self.step
+        return self.drives[number], index - before + self.step
 
 
 def in_order(names: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from vallum.data.data import BrokenImageError
-from vallum.data.decoding import EXTENSIONS
+from vallum.data.decoding import EXTENSIONS, FILMS
 from vallum.errors import UserError
 
 LARGEST_FILE = 2**29  # bytes; an uncompressed picture at Pillow's limit of pixels is about as large
@@ -24,6 +24,7 @@ class Listing:
 
     names: list[str] = field(default_factory=list)  # pictures, sorted
     folders: list[str] = field(default_factory=list)
+    films: list[str] = field(default_factory=list)  # which nothing here decodes
     problems: dict[str, BrokenImageError] = field(default_factory=dict)  # what cannot be read, and why
 
     def inside(self, folder: str) -> list[str]:
@@ -122,7 +123,10 @@ class Folder(Storage):
                     found.names.append(name)
                     if not _is_regular(entry):  # opening a pipe would wait for ever
                         found.problems[name] = self.unreadable(name, "neither a file nor a link to one")
+                elif is_film(name):
+                    found.films.append(name)
         found.names.sort()
+        found.films.sort()
         found.folders.sort()
         return found
 
@@ -162,7 +166,10 @@ class Zip(Storage):
                 folders.add(name.rstrip("/"))
             elif is_picture(last):
                 found.names.append(name)
+            elif is_film(last):
+                found.films.append(name)
         found.names.sort()
+        found.films.sort()
         found.folders = sorted(folders)
         return found
 
@@ -225,6 +232,10 @@ def readable(name: str) -> str:
 
 def is_picture(name: str) -> bool:
     return name.lower().endswith(EXTENSIONS)
+
+
+def is_film(name: str) -> bool:
+    return name.lower().endswith(FILMS)
 
 
 def _is_hidden(name: str) -> bool:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import Tensor, nn
+
 from vallum.defences.attack_mode import BatchNormMode, attack_mode
+from vallum.defences.class_weights import HELP, loss_of, shares_for
 from vallum.defences.plain import accuracy
 from vallum.defences.recipe import RECIPES, Context, Losses, Recipe
 from vallum.errors import UserError
 from vallum.images import Batch
 from vallum.models.model import Model
 from vallum.specs import parameter
-from vallum.threats.losses import cross_entropy
 from vallum.threats.pgd import PGD
 
 
@@ -31,6 +33,7 @@ class Adversarial(Recipe):
     step_size: float | None = parameter("length of a step; none: 2.5 * eps / steps", None)
     warmup: float = parameter("share of the training in which the radius grows from 0", 0.0)
     label_smoothing: float = parameter("share of the label that is spread over all classes", 0.0)
+    class_weights: bool = parameter(HELP, False)
     batch_norm: BatchNormMode = parameter("statistics that batch norm uses while attacking", "eval")
 
     def __post_init__(self) -> None:
@@ -39,13 +42,16 @@ class Adversarial(Recipe):
                 raise UserError(f"{name}={getattr(self, name):g}", "a share below 1 is needed")
         self._attack(1.0, 0)  # refuses what PGD refuses
 
+    def companion(self, model: Model, images: Tensor) -> nn.Module:
+        return shares_for(model, self.class_weights)
+
     def step(self, model: Model, batch: Batch, context: Context) -> Losses:
         grown = min(1.0, context.progress / self.warmup) if self.warmup else 1.0
         attack = self._attack(grown, context.seed_of_epoch("adversarial"))
         with attack_mode(model, self.batch_norm):
             hard = attack(model, batch.images, batch.labels, batch.keys)
         logits = model(hard)
-        loss = cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing).mean()
+        loss = loss_of(logits, batch.labels, context.companion, self.label_smoothing)
         return {"loss": loss, "train_robust_accuracy": accuracy(logits, batch.labels)}
 
     def probe(self) -> PGD:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -62,9 +63,15 @@ def _logits(model: Model, images: Tensor) -> Tensor:
             "both must be on one device",
             "use load_model(..., device=) or batch.to(model.device)",
         )
+    with torch.no_grad(), taking(model, images):
+        return model(images)
+
+
+@contextmanager
+def taking(model: Model, images: Tensor) -> Iterator[None]:
+    """Within, an error of a network that was given images says what images it does not take, and the likely cause."""
     try:
-        with torch.no_grad():
-            return model(images)
+        yield
     except UserError:
         raise
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:

@@ -12,7 +12,7 @@ import numpy as np
 from vallum.data.clips import CLIP_SOURCES, Clips, whole_number
 from vallum.data.data import BrokenImageError
 from vallum.data.frames import FrameClips, Pinhole, Run, in_order
-from vallum.data.storage import Storage, open_storage
+from vallum.data.storage import Storage, is_film, open_storage, path_exists, readable
 from vallum.errors import UserError
 from vallum.specs import Source, read_value
 
@@ -28,9 +28,14 @@ def folder(source: Source, size: Size) -> Clips:
     the focal length in widths, `focal=0.6`, or let it be learnt. `poses.txt`, a 3x4 matrix a line, is read if there.
     """
     source.refuse_unknown("step", "focal")
+    if is_film(source.rest) and path_exists(source.rest):
+        raise _film(source.rest, source.rest)
     storage = open_storage(source.rest)
+    listing = storage.listing()
+    if listing.films and not listing.names:
+        raise _film(storage.where(listing.films[0]), listing.films[0])
     by_folder: dict[str, list[str]] = defaultdict(list)
-    for name in storage.listing().names:
+    for name in listing.names:
         by_folder[name.rpartition("/")[0]].append(name)
     above = _json(storage, "intrinsics.json")
     runs = []
@@ -105,6 +110,17 @@ def cityscapes(source: Source, size: Size) -> Clips:
         known = next(filter(None, (_json(storage, name) for name in files)), None)  # of one frame of each snippet
         made.append(Run(names, _pinhole((known or {}).get("intrinsic"), storage)))
     return FrameClips(storage, made, size, whole_number(source, "step", 1), None)
+
+
+def _film(where: str, name: str) -> UserError:
+    name = readable(name)
+    stem = name.rpartition(".")[0].rpartition("/")[2]
+    return UserError(
+        f"{readable(where)} is a film, which is not read as it is",
+        "a folder of pictures for each drive, in the order of their names",
+        f"take it apart: mkdir -p clips/{stem} && ffmpeg -i {name} -vf fps=10 -q:v 2 clips/{stem}/%06d.jpg, "
+        "then write folder:clips",
+    )
 
 
 def _json(storage: Storage, name: str) -> dict[str, Any] | None:

@@ -135,6 +135,18 @@ def inverse(motion: Tensor) -> Tensor:
     return torch.cat([upper, motion[:, 3:]], 1)
 
 
+def pinhole(focal: Tensor, size: Sequence[int]) -> Tensor:
+    """Intrinsics (3, 3) for frames of `size` (H, W) from focal lengths (2,), across and down, in widths of the frame.
+
+    >>> pinhole(torch.tensor([0.5, 0.5]), (4, 8)).tolist()
+    [[4.0, 0.0, 3.5], [0.0, 4.0, 1.5], [0.0, 0.0, 1.0]]
+    """
+    height, width = size
+    middle = torch.tensor([(width - 1) / 2, (height - 1) / 2], device=focal.device)
+    upper = torch.cat([torch.diag(focal * width), middle[:, None]], 1)
+    return torch.cat([upper, torch.tensor([[0.0, 0, 1]], device=focal.device)])
+
+
 def flipped(intrinsics: Tensor, width: int) -> Tensor:
     """Of the camera that sees mirrored frames: its middle is mirrored too."""
     mirrored = intrinsics.clone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -9,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from vallum.data import ClipBatch, load_clips
-from vallum.defences.depth_multitask.companion import Companion, weighted_cross_entropy
-from vallum.defences.depth_multitask.geometry import flipped, warp
+from vallum.defences.class_weights import HELP, weighted_cross_entropy
+from vallum.defences.depth_multitask.companion import Companion, focal_in_widths, widths_of
+from vallum.defences.depth_multitask.gate import explained, verdict
+from vallum.defences.depth_multitask.geometry import flipped
+from vallum.defences.depth_multitask.holding import moves
 from vallum.defences.depth_multitask.judging import constant_errors, depth_errors
 from vallum.defences.depth_multitask.networks import depth_of, inverse_depth
-from vallum.defences.depth_multitask.photometric import Target, best_explained, difference
 from vallum.defences.depth_multitask.second_task import at_size, depth_loss, picture_loss, strangers
 from vallum.defences.depth_multitask.sharing import as_input, beside, encoder_of, features_of
 from vallum.defences.plain import accuracy
@@ -21,10 +24,7 @@ from vallum.defences.recipe import RECIPES, Context, Losses, Recipe
 from vallum.errors import UserError
 from vallum.images import Batch, Draws, Task
 from vallum.models.model import Model
-from vallum.specs import parameter
-
-LEARNT = 0.6  # of the constant depth's abs rel: what is above has not learnt depth
-EXPLAINED = 0.8  # of the error of frames as they are, where no true depth is known
+from vallum.specs import Source, parameter
 
 
 @RECIPES.register("depth_multitask")
@@ -48,7 +48,7 @@ class DepthMultitask(Recipe):
     scales: int = parameter("of the encoder's sizes, from the finest, at which depth is learnt", 2)
     smooth: float = parameter("weight of smoothness", 1e-3)
     still_from: int = parameter("step from which pixels that move along are left out", 200)
-    class_weights: bool = parameter("rare classes weigh more, by 1 / ln(1.1 + share)", True)
+    class_weights: bool = parameter(HELP, True)
     flip: bool = parameter("mirror half of the clips", True)
     jitter: float = parameter("random change of the clips' colours before the networks see them", 0.2)
     keep_depth: bool = parameter("save the depth branch beside the model", False)
@@ -73,9 +73,14 @@ class DepthMultitask(Recipe):
             raise UserError(
                 f"the model's task is {model.task}", "depth is learnt beside segmentation", "take a segmenter"
             )
-        size = None if "size=" in self.video else (images.shape[-2], images.shape[-1])
+        size = None if "size" in Source.parse(self.video).options else (images.shape[-2], images.shape[-1])
         clips = load_clips(self.video, size=size) if self.clips else None
-        return Companion(model, images, clips, self.scales, images.shape[1] if self.task == "picture" else 1)
+        made = Companion(model, images, clips, self.scales, images.shape[1] if self.task == "picture" else 1)
+        if made.feed is not None and self.task in ("depth", "shuffled"):
+            made.feed.refuse_stillness()  # now, not after the training
+        if made.feed is not None:
+            widths_of(model, made.feed.judged(1)[0].frames[:, 1])  # the clips may be of a size of their own
+        return made
 
     def step(self, model: Model, batch: Batch, context: Context) -> Losses:
         companion = context.companion
@@ -147,32 +152,44 @@ class DepthMultitask(Recipe):
 
     @torch.no_grad()
     def finish(self, model: Model, companion: nn.Module) -> dict[str, Any]:
-        """Depth on the clips that were held out, beside a constant depth's, or beside frames as they are."""
+        """Depth on the clips that were held out, beside a constant depth."""
         assert isinstance(companion, Companion)
-        if companion.feed is None or self.task in ("picture", "none"):
+        if companion.feed is None:
             return {}
-        rows: list[dict[str, float]] = []
-        for video in companion.feed.judged(8):
+        found: dict[str, Any] = {}
+        if self.task in ("depth", "shuffled"):
+            found = self._judged(model, companion, companion.feed.judged(8))
+        if self.task == "shuffled":  # which promises no depth
+            found.pop("failed", None)
+        if companion.feed.source.broken:
+            found["clips_left_out"] = len(companion.feed.source.broken)
+        return found
+
+    def _judged(self, model: Model, companion: Companion, videos: Sequence[ClipBatch]) -> dict[str, Any]:
+        known: list[tuple[int, dict[str, float]]] = []  # clips, and figures that are means over them
+        shown: dict[str, list[Tensor]] = {}  # of clips in which the camera moves; the others tell nothing of depth
+        clips, estimated = 0, False
+        for video in videos:
             video = video.to(model.device)
-            frames, size = video.frames, video.frames.shape[-2:]
+            frames, size, clips = video.frames, video.frames.shape[-2:], clips + len(video)
             middle = as_input(model, frames[:, 1])
             features = features_of(encoder_of(model)(middle), middle)
             depth = depth_of(at_size(inverse_depth(companion.decoder(features)[0], self.form), size))
-            cameras = companion.cameras(video.intrinsics, size)
-            warped = [
-                warp(frames[:, place], depth, motion, cameras)[0]
-                for place, motion in zip((0, 2), companion.pose.both(frames), strict=True)
-            ]
-            explained, _ = best_explained(Target.of(frames[:, 1]), warped, None)
-            still = torch.stack([difference(frames[:, place], frames[:, 1]) for place in (0, 2)]).amin(0)
-            row = {"warped_error": float(explained.mean()), "still_error": float(still.mean())}
+            cameras, moving = companion.cameras(video.intrinsics, size), moves(frames)
+            errors = explained(frames, depth, companion.pose.both(frames), cameras)
+            for name, values in errors.items():
+                shown.setdefault(name, []).append(values[moving])
+            estimated |= bool(video.intrinsics.isnan().any())
             if video.depth is not None:
-                row |= depth_errors(depth, video.depth)
-                row["constant_abs_rel"] = constant_errors(video.depth)["abs_rel"]
-            rows += [row] * len(video)
-        found = verdict({name: sum(row[name] for row in rows) / len(rows) for name in rows[0]})
-        if self.task == "shuffled":  # which promises no depth
-            found.pop("failed", None)
+                base = constant_errors(video.depth)["abs_rel"]
+                known.append((len(video), depth_errors(depth, video.depth) | {"constant_abs_rel": base}))
+        figures = {name: float(torch.cat(values).mean()) for name, values in shown.items() if len(torch.cat(values))}
+        for name in known[0][1] if known else ():
+            figures[name] = sum(count * row[name] for count, row in known) / sum(count for count, _ in known)
+        found = verdict(figures) | {"depth_clips": clips}
+        found["depth_clips_still"] = clips - sum(map(len, shown["still_error"]))
+        if estimated:
+            found["focal_in_widths"] = [round(value, 4) for value in focal_in_widths(companion.focal).tolist()]
         return found
 
     def keep(self, companion: nn.Module) -> dict[str, Tensor]:
@@ -180,24 +197,3 @@ class DepthMultitask(Recipe):
             return {}
         kept = ("decoder.", "pose.", "focal")
         return {name: value for name, value in companion.state_dict().items() if name.startswith(kept)}
-
-
-def verdict(figures: dict[str, float]) -> dict[str, Any]:
-    """The figures, and whether depth was learnt: against a constant depth, or else against frames as they are.
-
-    >>> verdict({"abs_rel": 0.2, "constant_abs_rel": 0.5, "warped_error": 0.1, "still_error": 0.2})["depth_learnt"]
-    True
-    """
-    found: dict[str, Any] = {f"depth_{name}": round(value, 4) for name, value in figures.items()}
-    if "abs_rel" in figures:
-        name, limit, value, base = "abs rel", LEARNT, figures["abs_rel"], figures["constant_abs_rel"]
-        beside = "a constant depth's"
-    else:
-        name, limit, value, base = "error of warped frames", EXPLAINED, figures["warped_error"], figures["still_error"]
-        beside = "that of frames as they are"
-    found["depth_learnt"] = value < limit * base
-    if not found["depth_learnt"]:
-        found["failed"] = (
-            f"depth was not learnt: its {name} is {value:.3f}, not below {limit:g} of {beside}, {base:.3f}"
-        )
-    return found

@@ -44,9 +44,10 @@ def depth_loss(
 
 @in_full
 def picture_loss(pictures: Tensor, maps: Sequence[Tensor]) -> Tensor:
-    """How far maps (N, C, h, w) are from the pictures themselves, in the same measure, a mean over the scales."""
+    """How far maps (N, C, h, w), or (N, h, w) of grey, are from the pictures in the same measure, over scales."""
     target, size = Target.of(pictures), pictures.shape[-2:]
-    drawn = [F.interpolate(found.float().sigmoid(), size, mode="bilinear", align_corners=False) for found in maps]
+    several = [found if found.ndim == 4 else found[:, None] for found in maps]  # a grey picture has one
+    drawn = [F.interpolate(found.float().sigmoid(), size, mode="bilinear", align_corners=False) for found in several]
     return torch.stack([difference(picture, target).mean() for picture in drawn]).mean()
 
 

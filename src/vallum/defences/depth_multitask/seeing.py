@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vallum.defences.depth_multitask.companion import widths_of
+from vallum.defences.depth_multitask.companion import focal_in_widths, widths_of
+from vallum.defences.depth_multitask.geometry import pinhole
 from vallum.defences.depth_multitask.networks import DepthDecoder, PoseNet, depth_of, inverse_depth
 from vallum.defences.depth_multitask.recipe import DepthMultitask
 from vallum.defences.depth_multitask.second_task import at_size
@@ -30,9 +32,12 @@ class Depth(nn.Module):
     the scenes, or compare within an image.
     """
 
-    def __init__(self, model: Model, decoder: DepthDecoder, pose: PoseNet, form: str) -> None:
+    def __init__(
+        self, model: Model, decoder: DepthDecoder, pose: PoseNet, form: str, focal: tuple[float, float] | None = None
+    ) -> None:
         super().__init__()
         self.model, self.decoder, self.pose, self.form = model, decoder, pose, form
+        self.focal = focal  # across and down, in widths of the frame, where training had to estimate them
 
     def forward(self, images: Tensor) -> Tensor:
         """Depths (N, H, W) of images (N, C, H, W) in [0, 1]."""
@@ -55,6 +60,14 @@ class Depth(nn.Module):
         found: Tensor = self.pose(earlier, later)
         return found
 
+    def intrinsics(self, size: Sequence[int]) -> Tensor:
+        """The estimated camera (3, 3), in pixels of frames of `size` (H, W), shaped as those of the training."""
+        if self.focal is None:
+            raise UserError(
+                "the camera was not estimated", "the clips of the training came with intrinsics", "take the clips' own"
+            )
+        return pinhole(torch.tensor(self.focal), size)
+
 
 def load_depth(folder: str | Path) -> Depth:
     """What sees depth, from a folder that `depth_multitask:keep_depth=true` has trained, or a model shipped with it.
@@ -75,11 +88,14 @@ def load_depth(folder: str | Path) -> Depth:
         )
     how = recipe(said)
     assert isinstance(how, DepthMultitask)
-    kept = {name: tensor for name, tensor in read_weights(place / KEPT).items() if name != "focal"}
+    kept = read_weights(place / KEPT)
+    learnt = kept.pop("focal")
+    across, down = focal_in_widths(learnt).tolist()
+    focal = (across, down) if bool(learnt.any()) else None  # where the camera was known nothing has moved it
     high, wide = model.size or (64, 64)
     channels = kept["pose.body.0.weight"].shape[1] // 2
     with torch.random.fork_rng():  # what starts at random here is overwritten
         decoder = DepthDecoder(widths_of(model, torch.zeros(1, channels, high, wide)), how.scales)
-        made = Depth(model, decoder, PoseNet(channels), how.form)
+        made = Depth(model, decoder, PoseNet(channels), how.form, focal)
     load_strictly(nn.ModuleDict({"decoder": made.decoder, "pose": made.pose}), kept, place / KEPT)
     return made.eval().requires_grad_(False)
