@@ -172,10 +172,21 @@ def guided_loss_named(name: str) -> GuidedLoss:
     return GUIDED_LOSSES[name]
 
 
-def fallen(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
-    """(N,) whether the attacker has all that can be had from an image: every valid pixel wrong, or on target."""
+def fallen(logits: Tensor, labels: Tensor, targeted: bool, share: float = 1.0) -> Tensor:
+    """(N,) whether the attacker has all that is wanted of an image: wrong, or on target.
+
+    Of a mask that is so once this `share` of its labelled pixels is.
+    """
     hit = logits.argmax(1) == labels
     wanted = hit if targeted else ~hit
     if labels.ndim == 1:
         return wanted
-    return (wanted | (labels == IGNORE)).flatten(1).all(1)
+    valid = labels != IGNORE
+    if share == 1:
+        return (wanted | ~valid).flatten(1).all(1)
+    return (wanted & valid).flatten(1).sum(1) >= valid.flatten(1).sum(1) - spared(valid, share)
+
+
+def spared(valid: Tensor, share: float) -> Tensor:
+    """(N,) how many labelled pixels may stay as they are where this share of them has to fall."""
+    return (valid.flatten(1).sum(1) * (1 - share) + 1e-6).floor().long()  # a hair more: 1 - 0.99 is no hundredth
