@@ -36,7 +36,7 @@ EXAMPLES = {
         "pgd:eps=16/255,steps=3",
         "pgd:eps=0.6,norm=2,steps=3,restarts=2",
         "pgd:eps=2,norm=1,steps=3,loss=margin,early_stop=false",
-        "pgd:eps=40,norm=0,steps=3,restarts=2,early_stop=false",
+        "pgd:eps=40,norm=0,steps=3,random_start=true,early_stop=false",
         "pgd:eps=16/255,steps=3,loss=margin,targeted=true",
         "pgd:eps=16/255,steps=3,loss=segpgd_cross_entropy",
         "pgd:eps=1,norm=2,steps=3,random_start=false,step_size=0.5,early_stop=false",

@@ -273,7 +273,8 @@ def _planned_threat(one: Threat, data: Data, images: Sequence[int], seed: int) -
     if isinstance(one, Fitted):
         where = fitting.source(one, data, images, seed)
         passes, fingerprint = one.fitting_passes * len(where.folds), where.fingerprint
-    return PlannedThreat(one.spec, one.kind, one.kind == "attack", one.passes, passes, fingerprint)
+    each = one.passes_for(data.task == Task.SEGMENT)
+    return PlannedThreat(one.spec, one.kind, one.kind == "attack", each, passes, fingerprint)
 
 
 def _device(name: str) -> str:

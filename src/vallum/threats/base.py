@@ -61,6 +61,10 @@ class Threat:
         """About how many forward passes it costs per image, a backward counting as two: for estimates of time."""
         return 1.0
 
+    def passes_for(self, segments: bool) -> float:
+        """The same where it depends on what is attacked: a segmenter or a classifier."""
+        return self.passes
+
     @property
     def spec(self) -> str:
         return THREATS.spec(self)
