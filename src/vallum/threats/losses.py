@@ -30,6 +30,7 @@ AWAY_ONLY = (  # where the label is a target they say nothing: they look at what
     *("clipped_cross_entropy", "masked_cross_entropy", "balanced_cross_entropy", "cosine_cross_entropy"),
     *("normalised_logit", "segpgd_cross_entropy"),
 )
+TRIFLE = 1e-20
 LOSSES: dict[str, Loss] = {}
 GUIDED_LOSSES: dict[str, GuidedLoss] = {}
 
@@ -86,6 +87,23 @@ def _guided(function: GuidedLoss) -> GuidedLoss:
 def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Minus the log-probability of the label, a share of which may be spread over all classes."""
     return F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
+
+
+@averaged
+def _unsaturated(logits: Tensor, labels: Tensor) -> Tensor:
+    """The cross-entropy of a classifier as attacks raise it: never so sure of an answer that no slope is left.
+
+    It is the softplus of what the other classes together lead by. In float32 the softmax of a sure answer is 1, and
+    its gradient 0 or lopsided, long before that lead loses its own; a trifle of the lead itself keeps its direction.
+    """
+    if logits.ndim > 2:  # pixels that are not sure point the way
+        return F.cross_entropy(logits, labels, reduction="none")
+    own = logits.gather(1, labels[:, None])[:, 0]
+    lead = logits.scatter(1, labels[:, None], -torch.inf).logsumexp(1) - own
+    return F.softplus(lead) + TRIFLE * lead
+
+
+LOSSES["cross_entropy"] = _unsaturated  # training has no use for the slope of what it has learnt
 
 
 @loss
