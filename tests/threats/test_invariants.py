@@ -76,6 +76,11 @@ EXAMPLES = {
         "strong:eps=2,norm=1,effort=0.01,precision=bfloat16",
         "strong:eps=16/255,effort=0.002,exhaustive=true",
     ],
+    "padam": [
+        "padam:eps=16/255,steps=3",
+        "padam:eps=0.6,norm=2,steps=3,loss=margin,early_stop=false",
+        "padam:eps=16/255,steps=3,loss=margin,targeted=true",
+    ],
     "own": ["own:threat_oracles:one_step,eps=16/255"],
     "spsa": [
         "spsa:eps=16/255,steps=3,directions=5",
