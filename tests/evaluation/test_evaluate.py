@@ -80,6 +80,30 @@ def test_every_early_image_is_worse_off_in_the_worst_case(tmp_path: Path) -> Non
     assert worst.accuracy.tolist() == np.stack([o.accuracy for o in attacks]).min(0).tolist()
 
 
+def test_an_attack_that_gives_images_back_as_they_were_is_told_on(tmp_path: Path) -> None:
+    class Rounded(nn.Module):
+        """No gradient passes a rounding: what follows it stands still, and finds nothing."""
+
+        def forward(self, given: Tensor) -> Tensor:
+            return classifier()((given * 255).round() / 255)
+
+    pictures, labels = images()
+    right = int((Rounded()(pictures).argmax(1) == labels).sum())
+    for net, told in ((Rounded().eval(), True), (classifier(), False)):
+        run = vallum.evaluate(net, (pictures, labels), ["fgsm:eps=8/255", "fgsm:eps=0"], out=tmp_path, progress=False)
+        notes = [note for note in run.environment["notes"] if "as they were" in note]
+        assert len(notes) == told, notes
+        assert not told or f"fgsm:eps=8/255 left {right} of 40 images as they were" in notes[0]
+
+
+def test_what_refuses_masks_does_so_before_anything_is_run(tmp_path: Path) -> None:
+    pictures = torch.rand(4, 3, 8, 8)
+    net = vallum.load_model(nn.Conv2d(3, 2, 1).eval(), task="segment").eval()
+    with pytest.raises(UserError, match=r"hop_skip_jump against a segmenter.* take square"):
+        vallum.evaluate(net, (pictures, (pictures[:, 0] > 0.5).long()), "hop_skip_jump", out=tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_passes_are_counted(tmp_path: Path) -> None:
     attack = PGD(1 / 255, steps=3, restarts=2, early_stop=False)
     run = vallum.evaluate(classifier(), images(), attack, out=tmp_path, progress=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,15 +11,16 @@ from typing import Any
 
 import pytest
 import torch
-from threat_oracles import Exact, ExactPixels
+from threat_oracles import EasyPixels, Exact, ExactPixels
 from torch import Tensor, nn
 
 from vallum.errors import UserError
 from vallum.images import IGNORE
 from vallum.specs import parameters
-from vallum.threats import THREATS, Threat
+from vallum.threats import THREATS, Strong, Threat
 from vallum.threats import threat as make_threat
 from vallum.threats.corruptions.base import Corruption
+from vallum.threats.minimal import Minimal
 from vallum.threats.norms import per_image
 from vallum.threats.universal import Fitted
 
@@ -34,6 +36,7 @@ EXAMPLES = {
         "pgd:eps=16/255,steps=3",
         "pgd:eps=0.6,norm=2,steps=3,restarts=2",
         "pgd:eps=2,norm=1,steps=3,loss=margin,early_stop=false",
+        "pgd:eps=40,norm=0,steps=3,random_start=true,early_stop=false",
         "pgd:eps=16/255,steps=3,loss=margin,targeted=true",
         "pgd:eps=16/255,steps=3,loss=segpgd_cross_entropy",
         "pgd:eps=1,norm=2,steps=3,random_start=false,step_size=0.5,early_stop=false",
@@ -60,6 +63,7 @@ EXAMPLES = {
         "momentum:eps=16/255,steps=3",
         "momentum:eps=0.6,norm=2,steps=3,loss=margin,decay=0.5",
         "momentum:eps=2,norm=1,steps=3,targeted=true,step_size=1",
+        "momentum:eps=40,norm=0,steps=3",
     ],
     "square": [
         "square:eps=16/255,queries=12",
@@ -71,6 +75,11 @@ EXAMPLES = {
         "strong:eps=0.6,norm=2,effort=0.01",
         "strong:eps=2,norm=1,effort=0.01,precision=bfloat16",
         "strong:eps=16/255,effort=0.002,exhaustive=true",
+    ],
+    "padam": [
+        "padam:eps=16/255,steps=3",
+        "padam:eps=0.6,norm=2,steps=3,loss=margin,early_stop=false",
+        "padam:eps=16/255,steps=3,loss=margin,targeted=true",
     ],
     "own": ["own:threat_oracles:one_step,eps=16/255"],
     "spsa": [
@@ -354,9 +363,38 @@ def masks() -> Tensor:
     return labels
 
 
+ATTACKS = [spec for spec in SPECS if THREATS.parse(spec).kind == "attack"]
+
+
+@pytest.mark.parametrize("spec", ATTACKS, ids=[spec.replace(str(HERE), "") for spec in ATTACKS])
+def test_an_attack_on_a_segmenter_makes_pixels_wrong_or_refuses(spec: str) -> None:
+    one, model = make_threat(spec.replace(f"{HERE}:Exact", f"{HERE}:easy_pixels")), EasyPixels()
+    images = 0.505 + 0.01 * some_images()
+    masks = model(images).argmax(1)
+    labels = 1 - masks if one.targeted else masks
+    if one.refuses_masks:
+        with pytest.raises(UserError, match=r"against a segmenter.* take "):
+            one.fit(model, (images, masks)) if isinstance(one, Fitted) else one(model, images, labels, KEYS)
+        return
+    if isinstance(one, Fitted):
+        one = one.fit(model, (images, masks))
+    if isinstance(one, Minimal):
+        one = dataclasses.replace(one, steps=60)
+    if isinstance(one, Strong):
+        one = dataclasses.replace(one, effort=0.1)
+    found, truth = one.with_labels(model, images, labels, KEYS)
+    truth = 1 - truth.where(truth != IGNORE, 1 - IGNORE) if one.targeted else truth
+    wrong = ((model(found).argmax(1) != truth) & (truth != IGNORE)).flatten(1).sum(1)
+    assert int(wrong.sum()) > 0
+    if isinstance(one, Minimal):  # no radius keeps it from all that it is after
+        assert bool((wrong >= 0.99 * masks[0].numel()).all()), wrong
+
+
 @every_threat
 def test_segmentation(spec: str, masks: Tensor) -> None:
     one, model, images = for_masks(spec), ExactPixels(), some_images()
+    if one.refuses_masks:
+        pytest.skip("refuses masks")
     labels = torch.where(masks == IGNORE, IGNORE, (masks + 1) % 3) if one.targeted else masks
     before = labels.clone()
     found = one(model, images, labels, KEYS)
@@ -372,6 +410,8 @@ def test_what_is_in_an_ignored_pixel_matters_to_no_other(spec: str) -> None:
     one, images = for_masks(spec), some_images()
     if one.kind not in ("attack", "clean") and "pgd" not in spec:
         pytest.skip("looks at no label")
+    if one.refuses_masks:
+        pytest.skip("refuses masks")
     if one.moves_labels and one.budget is None:
         pytest.skip("what is ignored moves with the image")
     ignored = torch.zeros(16, 16, dtype=torch.bool)  # the same in every image, so that the model need not know which

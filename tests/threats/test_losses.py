@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax
+from threat_oracles import Linear
 
 from vallum.errors import UserError
 from vallum.images import IGNORE
+from vallum.threats import threat
 from vallum.threats.losses import fallen, loss_named
 from vallum.threats.search import Best
 
@@ -108,3 +110,25 @@ def test_best_compares_losses_at_their_own_precision() -> None:
     high = torch.tensor([0.7], dtype=torch.float64)  # which float32 rounds down
     assert best.offer(which, images + 1, logits, high).tolist() == [True]
     assert best.offer(which, images, logits, high - 1e-12).tolist() == [False]
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1e3, 1e6])
+def test_cross_entropy_of_a_sure_answer_keeps_its_slope(scale: float) -> None:
+    logits = torch.tensor([[5.0, 1.0, 0.9, -2.0], [0.0, 3.0, 2.0, 1.0]]) * scale
+    labels = torch.tensor([0, 1])
+    point = logits.clone().requires_grad_()
+    (found,) = torch.autograd.grad(loss_named("cross_entropy")(point, labels).sum(), point)
+    others = logits.double().scatter(1, labels[:, None], -torch.inf).softmax(1)
+    wanted = others.scatter(1, labels[:, None], -1.0)  # p less the label, over 1 less the label's own p
+    for one, true in zip(found.double(), wanted, strict=True):
+        torch.testing.assert_close(one / one.abs().max(), true, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("spec", [*(f"{name}:eps=0.3" for name in ("fgsm", "momentum", "pgd", "apgd")), "ddn"])
+def test_a_classifier_that_is_ever_so_sure_is_attacked_as_one_that_is_not(spec: str) -> None:
+    weight, images = torch.randn(3, 108, generator=torch.Generator().manual_seed(0)) / 8, torch.full((4, 3, 6, 6), 0.5)
+    labels, bias = torch.zeros(4, dtype=torch.long), torch.tensor([3.0, 0.0, 0.0])
+    for scale in (1.0, 1e5):
+        model = Linear(weight * scale, bias * scale)
+        assert bool((model(images).argmax(1) == 0).all())
+        assert bool((model(threat(spec)(model, images, labels)).argmax(1) != 0).all()), scale

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from threat_oracles import SHAPE, Exact, Linear, drawn, grey_and_boxed, highest
-from torch import Tensor
+from torch import Tensor, nn
 
 from vallum.errors import UserError
+from vallum.images import IGNORE
 from vallum.threats import DDN, FMN, SigmaZero, threat
 from vallum.threats.losses import fallen
 from vallum.threats.norms import norm_named
@@ -25,6 +26,8 @@ RATIO = {  # what is found over what there is, at 200 steps
     "fmn:norm=0": 1.5,
     "sigma_zero": 1.3,
 }
+
+RATIO_OF_MASKS = {**RATIO, "ddn": 1.3, "fmn:norm=inf": 1.02, "fmn:norm=2": 2.0, "fmn:norm=1": 1.6}
 
 
 def nearest(norm: str, model: Linear, image: Tensor, label: int) -> float:
@@ -75,7 +78,54 @@ def test_what_has_fallen_already_is_left_alone_and_what_cannot_fall_too(attack: 
     assert torch.equal(attack(sure, images, torch.zeros(4, dtype=torch.long)), images)
 
 
+class Pixels(nn.Module):
+    """A segmenter of two classes, whose lead at a pixel is w x - b of that pixel."""
+
+    weight = torch.tensor([0.5, -1.0, 2.0])
+
+    def forward(self, images: Tensor) -> Tensor:
+        lead = (images * self.weight.view(3, 1, 1)).sum(1, keepdim=True) - 0.75
+        return torch.cat([torch.zeros_like(lead), lead], 1)  # (N, 2, H, W)
+
+
+@pytest.mark.parametrize("spec", ALL)
+@pytest.mark.parametrize(("share", "targeted"), [(0.5, True), (0.9, False), (1.0, False)])
+def test_finds_the_distance_at_which_a_share_of_the_pixels_of_a_mask_falls(
+    spec: str, share: float, targeted: bool
+) -> None:
+    images = 0.5 + 0.1 * torch.randn(3, 3, 6, 6, generator=torch.Generator().manual_seed(3))  # the box is far
+    says = Pixels()(images).argmax(1)
+    truth = says.clone()
+    truth[:, 0], truth[1] = IGNORE, torch.where(says[1] == 1, says[1], IGNORE)
+    labels = torch.where(truth == IGNORE, IGNORE, 1 - truth) if targeted else truth
+    attack = threat(f"{spec}{',' if ':' in spec else ':'}steps=200,share={share},targeted={str(targeted).lower()}")
+    found = attack(Pixels(), images, labels)
+    norm, weight = NORM.get(spec, spec.rpartition("=")[2]), Pixels.weight.double()
+    slope = {"inf": weight.abs().sum(), "2": weight.norm(), "1": weight.abs().max(), "0": torch.tensor(1.0)}
+    for i in range(3):
+        valid = truth[i] != IGNORE
+        lead = (Pixels()(images)[i, 1].double() / slope[norm]).abs()[valid].sort()[0]
+        needed = lead[: math.ceil(share * len(lead) - 1e-9)]
+        wanted = {"inf": needed[-1], "2": needed.norm(), "1": needed.sum(), "0": float(len(needed))}[norm]
+        fell = (Pixels()(found)[i].argmax(0) != truth[i])[valid]
+        assert int(fell.sum()) >= len(needed)
+        ratio = float(norm_named(norm).length(found - images)[i] / wanted)
+        assert 0.999 <= ratio <= RATIO_OF_MASKS[spec], (i, ratio)
+
+
+def test_how_many_pixels_may_go_on_standing() -> None:
+    labels = torch.zeros(2, 10, 20, dtype=torch.long)
+    labels[1, 5:] = IGNORE
+    for wrong, share, falls in ((198, 0.99, True), (197, 0.99, False), (199, 1.0, False), (200, 1.0, True)):
+        logits = torch.zeros(2, 2, 200)
+        logits[:, 0], logits[:, 1, :wrong] = 0.5, 1.0
+        assert fallen(logits.view(2, 2, 10, 20), labels, targeted=False, share=share).tolist() == [falls, True]
+
+
 def test_mistakes() -> None:
+    for share in (0.0, 1.1):
+        with pytest.raises(UserError, match=r"write share=0\.99"):
+            DDN(share=share)
     with pytest.raises(UserError, match="steps=0: at least 1"):
         FMN(steps=0)
 

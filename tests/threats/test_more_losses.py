@@ -25,7 +25,7 @@ from vallum.threats.losses import (
     loss_named,
 )
 from vallum.threats.losses import margin as margin_of
-from vallum.threats.segmentation_losses import balanced_cross_entropy, lost_overlap, rank_of, wrong_share
+from vallum.threats.segmentation_losses import balanced_cross_entropy, lost_overlap, wrong_share
 
 Array = np.ndarray
 
@@ -148,8 +148,34 @@ def test_each_loss_makes_more_pixels_wrong_and_none_is_lost_again(name: str, att
     found = attack(eps=0.15, steps=8, loss=name, early_stop=False)(watched, images, labels)
     share, most = wrong_share(model(found), labels), torch.stack(seen).amax(0)
     assert float(share.min()) > 0.3
-    if rank_of(name) is not None:
-        assert torch.equal(share, most)
+    assert torch.equal(share, most)
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("kind", ["pgd:steps=8,", "apgd:steps=8,", "apgd_targeted:steps=8,", "square:queries=20,"])
+def test_of_a_mask_the_point_is_kept_at_which_most_pixels_are_as_wanted(kind: str, targeted: bool) -> None:
+    if kind.startswith("apgd_targeted"):
+        options = "early_stop=false,loss=margin"
+        if targeted:
+            return
+    else:
+        options = f"early_stop=false,loss=cross_entropy,targeted={str(targeted).lower()}"
+    images = torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    model, shares = ExactPixels(), list[Tensor]()
+    labels = model(images).argmax(1)
+    labels = (labels + 1) % 3 if targeted else labels
+
+    def wanted(logits: Tensor) -> Tensor:
+        share = wrong_share(logits.detach(), labels)
+        return 1 - share if targeted else share
+
+    def watched(points: Tensor) -> Tensor:
+        logits = model(points)
+        shares.append(wanted(logits))
+        return logits
+
+    found = threat(f"{kind}eps=0.15,{options}")(watched, images, labels)
+    torch.testing.assert_close(wanted(model(found)), torch.stack(shares).amax(0), rtol=0, atol=1e-6)
 
 
 def test_share_of_wrong_pixels() -> None:

@@ -9,10 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from threat_oracles import Linear, grey_and_boxed, highest
+from threat_oracles import Exact, Linear, grey_and_boxed, highest
+from torch import Tensor
 
 from vallum.images import Draws
-from vallum.threats import FGSM, PGD
+from vallum.threats import threat
 from vallum.threats.losses import margin
 from vallum.threats.norms import norm_named
 
@@ -49,11 +50,22 @@ def test_one_step_is_the_optimum_of_a_linear_model_and_pgd_stays_there(eps: int)
     weight = (model.weight[1] - model.weight[0]).detach().double().numpy()
     before = margin(model(images), labels).detach()
     wanted = [highest("0", weight, eps, *(side.flatten().double().numpy() for side in (-x, 1 - x))) for x in images]
-    attacks = {
-        1.0: FGSM(eps=float(eps), norm="0", loss="margin"),
-        0.85: PGD(eps=float(eps), norm="0", loss="margin", random_start=False, early_stop=False),
-    }
-    for ratio, attack in attacks.items():
+    attacks = {"fgsm:": 1.0, "pgd:early_stop=false,": 0.95, "momentum:": 0.85}
+    for kind, ratio in attacks.items():
+        attack = threat(f"{kind}eps={eps},norm=0,loss=margin")
         gained = (margin(model(attack(model, images, labels)), labels) - before).detach().numpy()
         assert (gained >= ratio * np.array(wanted) - 1e-4).all(), (gained, wanted)
         assert (gained <= np.array(wanted) + 1e-3).all()
+
+
+def test_the_first_start_is_the_image_and_others_are_random() -> None:
+    images, labels, asked = grey_and_boxed(4)["ball and box"], torch.zeros(4, dtype=torch.long), list[Tensor]()
+
+    def model(points: Tensor) -> Tensor:
+        asked.append(points.detach().clone())
+        return Exact()(points)
+
+    found = threat("pgd:eps=6,norm=0,steps=4,early_stop=false,restarts=2")(model, images, labels)
+    assert torch.equal(asked[0], images)
+    assert ZERO.length(asked[5] - images).tolist() == [6] * 4
+    assert int(ZERO.length(found - images).max()) <= 6

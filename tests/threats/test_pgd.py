@@ -122,6 +122,22 @@ def test_more_restarts_never_do_worse_by_any_image(norm: str, early_stop: bool) 
 
 
 @norms
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_more_steps_of_one_length_never_do_worse_by_any_image(norm: str, restarts: int) -> None:
+    model, images, labels = curved()
+    eps = {"inf": 0.15, "2": 0.3, "1": 0.4}[norm]
+    kinds = {"eps": eps, "norm": norm, "loss": "margin", "restarts": restarts, "step_size": eps / 4}
+    for early_stop in (True, False):
+        found = [PGD(**kinds, early_stop=early_stop, steps=steps)(model, images, labels) for steps in (1, 3, 9)]
+        each = [standing_of(model, one, labels) for one in found]
+        for (fell, loss), (fell_too, loss_too) in itertools.pairwise(each):
+            assert bool((fell_too | ~fell).all())
+            if not early_stop:
+                assert bool((loss_too >= loss).all())
+        assert bool((each[2][1] > each[0][1]).any())
+
+
+@norms
 def test_early_stopping_loses_no_fall(norm: str) -> None:
     model, images, labels = curved()
     eps = {"inf": 0.15, "2": 0.3, "1": 0.4}[norm]

@@ -13,6 +13,7 @@ from torch import Tensor
 from vallum.errors import UserError
 from vallum.images import IGNORE, Draws
 from vallum.threats import Spatial, Warp
+from vallum.threats import threat as make_threat
 from vallum.threats.losses import margin
 from vallum.threats.spatial import moved
 from vallum.threats.warp import warped
@@ -53,7 +54,8 @@ def test_it_keeps_the_worst_of_all_that_it_tries(search: str) -> None:
     labels = Exact()(IMAGES).argmax(1)
     attack = Spatial(queries=30, search=search, early_stop=False)
     moves = attack.moves(Draws(0, range(6)).of("Spatial"), IMAGES)
-    assert moves.shape == (6, 28 if search == "grid" else 30, 3)
+    assert moves.shape == (6, 27 if search == "grid" else 31, 3)
+    assert attack.passes == moves.shape[1]
     assert not bool(moves[:, 0].any()), "the image as it is comes first"
     assert bool((moves.abs() <= torch.tensor([1.4, 1.7, 30.0]) * 1.0001).all())
     each = [margin(Exact()(moved(IMAGES, labels, moves[:, q], "black")[0]), labels) for q in range(moves.shape[1])]
@@ -62,9 +64,37 @@ def test_it_keeps_the_worst_of_all_that_it_tries(search: str) -> None:
 
 
 def test_the_papers_grid() -> None:
-    moves = Spatial(queries=776).moves(Draws(0, [0]), IMAGES[:1])[0, 1:]
-    assert [len(moves[:, axis].unique()) for axis in range(3)] == [5, 5, 31]
-    assert len(moves.unique(dim=0)) == 775
+    for queries in (774, 775):
+        moves = Spatial(queries=queries).moves(Draws(0, [0]), IMAGES[:1])[0]
+        assert [len(moves[:, axis].unique()) for axis in range(3)] == [5, 5, 31]
+        assert len(moves) == len(moves.unique(dim=0)) == 775
+
+
+@pytest.mark.parametrize(
+    ("spec", "places", "tried"),
+    [
+        ("spatial", (3, 3, 11), 98),
+        ("spatial:queries=50", (3, 3, 5), 44),
+        ("spatial:queries=200", (5, 5, 7), 174),
+        ("spatial:shift=0", (1, 1, 101), 100),
+        ("spatial:shift=0,rotation=180", (1, 1, 100), 99),
+        ("spatial:rotation=0", (9, 9, 1), 80),
+        ("spatial:shift=0,rotation=0", (1, 1, 1), 0),
+        ("spatial:queries=7", (3, 3, 3), 7),
+        ("spatial:queries=1,shift=0", (1, 1, 2), 1),
+    ],
+)
+def test_a_grid_spends_its_queries_on_moves_that_differ(spec: str, places: tuple[int, ...], tried: int) -> None:
+    grid = make_threat(spec).grid()
+    assert len(grid) == len(grid.unique(dim=0)) == tried
+    assert bool(grid.any(1).all()), "the image as it is takes no query"
+    with_it = torch.cat([torch.zeros(1, 3), grid])
+    assert tuple(len(with_it[:, axis].unique()) for axis in range(3)) == places
+    if tried > 7 and "=180" not in spec:
+        assert torch.equal(grid.unique(dim=0), (0 - grid).unique(dim=0)), "as far to one side as to the other"
+    for axis in range(3):  # an axis that is free is tried by itself
+        alone = (grid[:, axis] != 0) & (grid[:, [a for a in range(3) if a != axis]] == 0).all(1)
+        assert bool(alone.any()) == (places[axis] > 1)
 
 
 def test_a_warp_moves_no_pixel_farther_than_it_may_and_its_neighbours_with_it() -> None:

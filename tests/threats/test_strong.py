@@ -141,6 +141,51 @@ def test_shares_are_those_of_pixels_with_a_label_one_for_each_class() -> None:
         Strong(eps=0.03, shares="(0.5,0.5)")
 
 
+def test_of_a_segmenter_what_half_precision_liked_is_judged_by_the_model() -> None:
+    class Wavering(nn.Module):
+        """In half precision it says the opposite."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            lead = (images.mean(1, keepdim=True) - 0.5) * (-1 if torch.is_autocast_enabled("cpu") else 1)
+            return torch.cat([lead, -lead], 1)
+
+    images, model = torch.rand(4, 3, 10, 10, generator=torch.Generator().manual_seed(0)), Wavering()
+    labels = (torch.rand(4, 10, 10, generator=torch.Generator().manual_seed(1)) < 0.5).long()
+    found = Strong(eps=0.1, precision="bfloat16", effort=0.2)(model, images, labels)
+    assert bool((wrong_share(model(found), labels) >= wrong_share(model(images), labels)).all())
+
+
+@pytest.mark.parametrize("exhaustive", [False, True])
+@pytest.mark.parametrize("norm", ["inf", "1"])
+def test_passes_are_counted_as_they_happen_for_both_tasks(exhaustive: bool, norm: str) -> None:
+    passes = {"forward": 0, "backward": 0}
+
+    def counted(logits: Tensor) -> Tensor:
+        passes["forward"] += 1
+        if logits.requires_grad:
+            logits.register_hook(lambda gradient: passes.update(backward=passes["backward"] + 1))
+        return logits
+
+    def unmoved(images: Tensor) -> Tensor:
+        return counted(torch.arange(12.0) + 0 * images.mean((1, 2, 3))[:, None])
+
+    def pixels(images: Tensor) -> Tensor:
+        return counted(ExactPixels()(images))
+
+    attack = Strong(eps=0.02, norm=norm, exhaustive=exhaustive, effort=0.2)
+    images = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    for segments, model, labels in (
+        (False, unmoved, torch.full((2,), 11)),
+        (True, pixels, ExactPixels()(images).argmax(1)),
+    ):
+        passes.update(forward=0, backward=0)
+        attack(model, images, labels)
+        spent = passes["forward"] + 2 * passes["backward"]
+        assert attack.passes_for(segments) == pytest.approx(spent, rel=0.02), segments
+    assert Strong(eps=0.1).passes_for(segments=True) == 737
+    assert Strong(eps=0.1, exhaustive=True).passes_for(segments=True) == 6329
+
+
 def test_mistakes_and_passes() -> None:
     with pytest.raises(UserError, match="effort=0"):
         Strong(eps=0.1, effort=0.0)

@@ -208,7 +208,7 @@ def test_deepfools_sum_fools_whom_a_shared_direction_can() -> None:
     assert fitted.found is not None
     assert fitted.found.facts["fooled"] >= 0.8
     assert float(fitted.found.deltas.abs().max()) <= EPS * (1 + 1e-6)
-    with pytest.raises(UserError, match="for classifiers"):
+    with pytest.raises(UserError, match="against a segmenter: a classifier; it crosses"):
         UniversalDeepFool().fit(Exact(), pictures(task=Task.SEGMENT))
 
 

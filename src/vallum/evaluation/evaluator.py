@@ -27,12 +27,12 @@ from vallum.evaluation.run import Run
 from vallum.evaluation.store import Store
 from vallum.evaluation.summary import UNION
 from vallum.evaluation.workers import Job, here, in_processes, on_ray
-from vallum.images import check_images
+from vallum.images import Task, check_images
 from vallum.machine import command, machine
 from vallum.models import check_model, load_model, weights_fingerprint
 from vallum.models.load import available
 from vallum.models.model import Model
-from vallum.threats import Threat, threat
+from vallum.threats import Budget, Threat, threat
 from vallum.threats.universal.base import Fitted
 
 
@@ -117,6 +117,7 @@ def evaluate(
             else:
                 in_processes(job, now, bar.done, workers)
     run = Run(store.folder)
+    notes += _idle(run, wanted)
     took = {"workers": workers, "seconds": round(time.time() - started, 1)}
     finished = time.strftime("%Y-%m-%d %H:%M:%S %z")
     run.conclude(
@@ -127,6 +128,21 @@ def evaluate(
         why = next(iter(run.left_out.values()), "")
         raise UserError(f"none of the {len(images)} images could be read", why, "check the data set, or take another")
     return run
+
+
+def _idle(run: Run, wanted: Sequence[Threat]) -> list[str]:
+    """Attacks that gave images back as they were, which looks like robustness and need not be."""
+    attacks = {one.spec for one in wanted if one.kind == "attack" and not _empty(one.budget)}
+    return [
+        f"{model}: {spec} left {left} of {all_of_them} images as they were, for it found nothing: its goal may be out "
+        "of its steps' reach, or its loss without a gradient"
+        for model, spec, left, all_of_them in run.left_alone
+        if spec in attacks
+    ]
+
+
+def _empty(budget: Budget | None) -> bool:
+    return budget is not None and not bool(torch.as_tensor(budget.eps).any())
 
 
 def choose(total: int, n: int | None, seed: int) -> list[int]:
@@ -206,6 +222,8 @@ def _check(
                 model.classes, model.differentiable = looked_at.classes, looked_at.differentiable
             notes += [f"{name}: {doubt}" for doubt in doubts]
         for one in wanted:
+            if model.task is Task.SEGMENT:
+                one.check_for_masks()
             if one.needs_gradient and not model.differentiable:
                 raise UserError(
                     f"{one.spec} needs gradients, {name} gives none",
@@ -255,7 +273,8 @@ def _planned_threat(one: Threat, data: Data, images: Sequence[int], seed: int) -
     if isinstance(one, Fitted):
         where = fitting.source(one, data, images, seed)
         passes, fingerprint = one.fitting_passes * len(where.folds), where.fingerprint
-    return PlannedThreat(one.spec, one.kind, one.kind == "attack", one.passes, passes, fingerprint)
+    each = one.passes_for(data.task == Task.SEGMENT)
+    return PlannedThreat(one.spec, one.kind, one.kind == "attack", each, passes, fingerprint)
 
 
 def _device(name: str) -> str:

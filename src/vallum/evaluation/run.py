@@ -85,6 +85,13 @@ class Run:
         return together(self.plan.models, self.plan.threats, self.singles)
 
     @property
+    def left_alone(self) -> list[tuple[str, str, int, int]]:
+        """Model, threat, how many images came back right and unmoved from every surface, and of how many."""
+        each = "SELECT model, threat, key, max(linf) = 0 AND min(accuracy) > 0 AS idle FROM rows GROUP BY ALL"
+        counted = f"SELECT model, threat, count_if(idle), count(*) FROM ({each}) GROUP BY ALL HAVING count_if(idle) > 0"
+        return [(model, threat, left, every) for model, threat, left, every in self.fetch(f"{counted} ORDER BY ALL")[1]]
+
+    @property
     def unfinished(self) -> int:
         """How many cells of the plan are still to be worked."""
         return sum(1 for _ in (*self.plan.fits(), *self.plan.cells())) - len(self.finished)

@@ -17,6 +17,7 @@ from vallum.threats import (  # noqa: F401  (each registers itself)
     momentum,
     noise,
     own,
+    padam,
     patch,
     pgd,
     random_search,
@@ -43,6 +44,7 @@ from vallum.threats.hop_skip_jump import HopSkipJump
 from vallum.threats.momentum import Momentum
 from vallum.threats.noise import Gaussian, SaltPepper, Speckle, Uniform
 from vallum.threats.own import Own
+from vallum.threats.padam import PAdam
 from vallum.threats.patch import Patch
 from vallum.threats.pgd import PGD
 from vallum.threats.random_search import RandomSearch
@@ -74,6 +76,7 @@ __all__ = [
     "HopSkipJump",
     "Momentum",
     "Own",
+    "PAdam",
     "Patch",
     "Pattern",
     "Perturbation",

@@ -36,6 +36,7 @@ class Threat:
     kind: ClassVar[Literal["clean", "noise", "corruption", "attack"]]
     needs_gradient: ClassVar[bool] = False
     moves_labels: ClassVar[bool] = False
+    refuses_masks: ClassVar[str] = ""  # why it is of no use against a segmenter, and what is; empty: it is of use
     fits: ClassVar[bool] = False  # is fitted to a model on other images before it meets any: see threats.universal
     seed: int
 
@@ -60,6 +61,10 @@ class Threat:
         """About how many forward passes it costs per image, a backward counting as two: for estimates of time."""
         return 1.0
 
+    def passes_for(self, segments: bool) -> float:
+        """The same where it depends on what is attacked: a segmenter or a classifier."""
+        return self.passes
+
     @property
     def spec(self) -> str:
         return THREATS.spec(self)
@@ -80,6 +85,11 @@ class Threat:
         """The images, and the labels they have then: where a threat moves pixels, a mask is moved along."""
         return self(model, images, labels, keys), labels
 
+    def check_for_masks(self) -> None:
+        """Say so where this is of no use against a segmenter, before it does nothing and passes for robustness."""
+        if self.refuses_masks:
+            raise UserError(f"{self.spec} against a segmenter", "a classifier", self.refuses_masks)
+
     def draws(self, images: Tensor, keys: Sequence[int] | Tensor | None) -> Draws:
         if keys is not None and len(keys) != len(images):
             raise UserError(f"{len(keys)} keys for {len(images)} images", "one integer per image is needed")
@@ -87,7 +97,7 @@ class Threat:
 
 
 def _checked(call: Callable[..., Any]) -> Callable[..., Any]:
-    """The same call, after one look at the images: a pass over them costs nothing beside a pass of a network."""
+    """The same call, after one look at what it is given: a pass over them costs nothing beside a pass of a network."""
 
     @functools.wraps(call)
     def checked(
@@ -95,6 +105,8 @@ def _checked(call: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if not isinstance(images, Tensor) or images.numel() or images.ndim != 4:
             check_images(images)
+        if isinstance(labels, Tensor) and labels.ndim == 3:
+            self.check_for_masks()
         return call(self, model, images, labels, keys)
 
     return checked

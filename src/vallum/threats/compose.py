@@ -48,7 +48,10 @@ class Compose(Threat):
 
     @property
     def passes(self) -> float:
-        return 1.0 + sum(part.passes - 1.0 for part in self.parts)
+        return self.passes_for(segments=False)
+
+    def passes_for(self, segments: bool) -> float:
+        return 1.0 + sum(part.passes_for(segments) - 1.0 for part in self.parts)
 
     @property
     def seed(self) -> int:  # type: ignore[override]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vallum.specs import parameter
 from vallum.threats.base import THREATS
 from vallum.threats.losses import loss_named
-from vallum.threats.minimal import Minimal, annealed
+from vallum.threats.minimal import SHARE, Minimal, annealed
 from vallum.threats.norms import norm_named
 from vallum.threats.search import frozen
 
@@ -29,6 +29,7 @@ class DDN(Minimal):
     first_radius: float = parameter("of the sphere", 1.0)
     change: float = parameter("of the radius per step, as a share of it", 0.05)
     targeted: bool = parameter("drive each image towards its label instead of away", False)
+    share: float = parameter(SHARE, 0.99)
     seed: int = parameter("of nothing: the search begins at the image", 0, hidden=True)
 
     def __call__(
@@ -37,7 +38,7 @@ class DDN(Minimal):
         norm, loss, sign = norm_named("2"), loss_named("cross_entropy"), -1.0 if self.targeted else 1.0
         with frozen(model):
             best = self.begin(images, labels, keys, norm)
-            clean, labels, low, high = best.clean, best.labels, best.low, best.high
+            clean, low, high = best.clean, best.low, best.high
             delta = torch.zeros_like(clean)
             radius = torch.full((len(clean),), self.first_radius, dtype=clean.dtype, device=clean.device)
             farthest = norm.length(torch.maximum(clean, high)).to(radius)  # the box's far corner
@@ -47,7 +48,7 @@ class DDN(Minimal):
                 falls = best.offer(point.detach(), logits.detach())
                 if step == self.steps - 1:
                     break  # where one more step would lead, nobody would look
-                (gradient,) = torch.autograd.grad(sign * loss(logits, labels).sum(), point)
+                (gradient,) = torch.autograd.grad(sign * loss(logits, best.wanted(logits)).sum(), point)
                 stride = torch.full_like(radius, annealed(1.0, 0.01, step, self.steps))
                 delta = norm.steepest(gradient, stride, low, high).add_(delta)
                 radius = torch.where(falls, radius * (1 - self.change), radius * (1 + self.change)).minimum(farthest)

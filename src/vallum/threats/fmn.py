@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vallum.specs import parameter
 from vallum.threats.base import THREATS
 from vallum.threats.losses import loss_named
-from vallum.threats.minimal import Minimal, Nearest, annealed
+from vallum.threats.minimal import SHARE, Minimal, Nearest, annealed
 from vallum.threats.norms import norm_named
 from vallum.threats.search import frozen
 
@@ -33,6 +33,7 @@ class FMN(Minimal):
     step_size: float = parameter("length of the first step, in the norm 2; the last is a hundredth of it", 1.0)
     change: float = parameter("of the radius per step, as a share of it, at first; a fiftieth of it at last", 0.05)
     targeted: bool = parameter("drive each image towards its label instead of away", False)
+    share: float = parameter(SHARE, 0.99)
     seed: int = parameter("of nothing: the search begins at the image", 0, hidden=True)
 
     def __call__(
@@ -41,7 +42,7 @@ class FMN(Minimal):
         norm, loss, sign = norm_named(self.norm), loss_named("margin"), -1.0 if self.targeted else 1.0
         with frozen(model):
             best = self.begin(images, labels, keys, norm)
-            clean, labels, low, high = best.clean, best.labels, best.low, best.high
+            clean, low, high = best.clean, best.low, best.high
             delta = torch.zeros_like(clean)
             radius = torch.full((len(clean),), torch.inf, dtype=torch.float64, device=clean.device)
             for step in range(self.steps):
@@ -50,10 +51,10 @@ class FMN(Minimal):
                 falls = best.offer(point.detach(), logits.detach())
                 if step == self.steps - 1:
                     break  # where one more step would lead, nobody would look
-                values = sign * loss(logits, labels)
+                values = sign * loss(logits, best.wanted(logits))
                 (gradient,) = torch.autograd.grad(values.sum(), point)
                 change = annealed(self.change, self.change / 50, step, self.steps)
-                radius = self._follow(radius, change, falls, best, values.detach(), gradient)
+                radius = self._follow(radius, change, falls, best, values.detach(), gradient, delta)
                 stride = torch.full((len(clean),), annealed(self.step_size, self.step_size / 100, step, self.steps))
                 delta = norm_named("2").steepest(gradient, stride.to(clean), low, high).add_(delta)
                 delta = norm.project(delta, radius.to(clean.dtype), low, high)
@@ -67,15 +68,21 @@ class FMN(Minimal):
         best: Nearest,
         values: Tensor,
         gradient: Tensor,
+        delta: Tensor,
     ) -> Tensor:
         """The next radius: within what is known to suffice, beyond what does not."""
         if self.norm == "0":
             begun = torch.where(radius.isinf(), 0, radius)
             closer = torch.minimum((begun * (1 - change)).floor().minimum(begun - 1), best.distance).clamp_min(0)
             farther = (begun * (1 + change)).floor().maximum(begun + 1)
+            # While none is known: as many more as would do if each went all the way to the box and the slope stayed.
+            room = torch.where(gradient > 0, best.high - delta, best.low - delta)
+            gains = (gradient * room).flatten(1).double().sort(1, descending=True)[0].cumsum(1)
+            guessed = best.length + (gains < values.abs().double()[:, None]).sum(1) + 1
+            farther = torch.where(best.distance.isfinite(), farther, farther.maximum(guessed))
             return torch.where(falls, closer, farther)
         slope = norm_named(DUAL[self.norm]).length(gradient).clamp_min(1e-12)
-        guessed = best.length + values.abs().double() / slope
+        guessed = (best.length + values.abs().double() / slope) * (1 + change)  # beyond the boundary, not upon it
         closer = torch.minimum(radius * (1 - change), best.distance)
         farther = torch.where(best.distance.isfinite(), radius * (1 + change), guessed)
         return torch.where(falls, closer, farther)

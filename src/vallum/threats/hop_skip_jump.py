@@ -48,6 +48,9 @@ class HopSkipJump(Minimal):
     seed: int = parameter("of first images and directions", 0)
 
     needs_gradient: ClassVar[bool] = False
+    refuses_masks: ClassVar[str] = (
+        "one answer for all pixels at once is none to walk along: take square or random_search, which see logits alone"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -30,6 +30,7 @@ AWAY_ONLY = (  # where the label is a target they say nothing: they look at what
     *("clipped_cross_entropy", "masked_cross_entropy", "balanced_cross_entropy", "cosine_cross_entropy"),
     *("normalised_logit", "segpgd_cross_entropy"),
 )
+TRIFLE = 1e-20
 LOSSES: dict[str, Loss] = {}
 GUIDED_LOSSES: dict[str, GuidedLoss] = {}
 
@@ -86,6 +87,23 @@ def _guided(function: GuidedLoss) -> GuidedLoss:
 def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Minus the log-probability of the label, a share of which may be spread over all classes."""
     return F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
+
+
+@averaged
+def _unsaturated(logits: Tensor, labels: Tensor) -> Tensor:
+    """The cross-entropy of a classifier as attacks raise it: never so sure of an answer that no slope is left.
+
+    It is the softplus of what the other classes together lead by. In float32 the softmax of a sure answer is 1, and
+    its gradient 0 or lopsided, long before that lead loses its own; a trifle of the lead itself keeps its direction.
+    """
+    if logits.ndim > 2:  # pixels that are not sure point the way
+        return F.cross_entropy(logits, labels, reduction="none")
+    own = logits.gather(1, labels[:, None])[:, 0]
+    lead = logits.scatter(1, labels[:, None], -torch.inf).logsumexp(1) - own
+    return F.softplus(lead) + TRIFLE * lead
+
+
+LOSSES["cross_entropy"] = _unsaturated  # training has no use for the slope of what it has learnt
 
 
 @loss
@@ -172,10 +190,21 @@ def guided_loss_named(name: str) -> GuidedLoss:
     return GUIDED_LOSSES[name]
 
 
-def fallen(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
-    """(N,) whether the attacker has all that can be had from an image: every valid pixel wrong, or on target."""
+def fallen(logits: Tensor, labels: Tensor, targeted: bool, share: float = 1.0) -> Tensor:
+    """(N,) whether the attacker has all that is wanted of an image: wrong, or on target.
+
+    Of a mask that is so once this `share` of its labelled pixels is.
+    """
     hit = logits.argmax(1) == labels
     wanted = hit if targeted else ~hit
     if labels.ndim == 1:
         return wanted
-    return (wanted | (labels == IGNORE)).flatten(1).all(1)
+    valid = labels != IGNORE
+    if share == 1:
+        return (wanted | ~valid).flatten(1).all(1)
+    return (wanted & valid).flatten(1).sum(1) >= valid.flatten(1).sum(1) - spared(valid, share)
+
+
+def spared(valid: Tensor, share: float) -> Tensor:
+    """(N,) how many labelled pixels may stay as they are where this share of them has to fall."""
+    return (valid.flatten(1).sum(1) * (1 - share) + 1e-6).floor().long()  # a hair more: 1 - 0.99 is no hundredth

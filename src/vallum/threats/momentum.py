@@ -37,7 +37,7 @@ class Momentum(Bounded):
     """
 
     eps: float | Tensor = parameter("radius: a number, or in Python one per image")
-    norm: Literal["inf", "2", "1"] = parameter("in which the radius is measured", "inf")
+    norm: Literal["inf", "2", "1", "0"] = parameter("in which the radius is measured", "inf")
     steps: int = parameter("forward and backward passes", 10)
     step_size: float | None = parameter("length of a step; none: eps / steps", None)
     decay: float = parameter("what is left of the past at each step", 1.0)

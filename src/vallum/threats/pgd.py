@@ -28,13 +28,15 @@ class PGD(Bounded):
     """
 
     eps: float | Tensor = parameter("radius: a number, or in Python one per image")
-    norm: Literal["inf", "2", "1"] = parameter("in which the radius is measured", "inf")
+    norm: Literal["inf", "2", "1", "0"] = parameter("in which the radius is measured", "inf")
     steps: int = parameter("forward and backward passes per restart", 40)
     step_size: float | None = parameter("length of a step; none: 2.5 * eps / steps", None)
     restarts: int = parameter("random starts; an image keeps the best that any found", 1)
     loss: LossName = parameter("what is raised", "cross_entropy")
     targeted: bool = parameter("drive each image towards its label instead of away", False)
-    random_start: bool = parameter("start at a random point of the ball, not at the image", True)
+    random_start: bool | None = parameter(
+        "start at a random point of the ball, not at the image; none: but for the first start in the norm 0", None
+    )
     early_stop: bool = parameter("let an image go once it has fallen", True)
     seed: int = parameter("of the random starts", 0)
 
@@ -65,7 +67,9 @@ class PGD(Bounded):
                 )  # (n, C, H, W), (n,), (n,), (n,)
                 ball = Ball.around(norm, clean, eps)
                 delta = torch.zeros_like(clean)
-                if self.random_start:
+                # In the norm 0 random values would take the places of better ones, and a step seldom wins them back.
+                random = self.norm != "0" or restart > 0 if self.random_start is None else self.random_start
+                if random:
                     draw = draws.take(standing).of(f"restart {restart}")
                     delta = norm.random(draw, eps, ball.low, ball.high)
                 for step in range(self.steps + 1):  # the last pass only looks at where the last step led

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vallum.threats.losses import fallen
 from vallum.threats.scaled import scaled
+from vallum.threats.segmentation_losses import wrong_share
 
 
 class Best:
@@ -18,7 +19,8 @@ class Best:
 
     It starts with the image itself, at a loss below any other, so that an attack returns something for every image.
     Where the search runs on something faster than the model, `judge` is the model, and has the last word on a fall.
-    Where the loss that is climbed does not say how good a candidate is, `rank` (logits, labels) -> (n,) does.
+    Where the loss that is climbed does not say how good a candidate is, `rank` (logits, labels) -> (n,) does: of masks,
+    unless something else is given, the share of the labelled pixels that are wrong, or on target.
     """
 
     def __init__(
@@ -30,6 +32,8 @@ class Best:
         rank: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         self.judge, self.rank = judge, rank
+        if rank is None and labels.ndim == 3:
+            self.rank = _on_target if targeted else wrong_share
         self.images = images.detach().clone()
         self.labels, self.targeted = labels, targeted
         precision = torch.promote_types(images.dtype, torch.float32)  # that of the losses it will be compared with
@@ -58,7 +62,7 @@ class Best:
             with torch.no_grad():
                 falls[falls.clone()] = fallen(self.judge(candidates[falls]), known_labels[falls], self.targeted)
         if self.rank is not None:
-            loss = self.rank(logits, known_labels)
+            loss = self.rank(logits, known_labels if labels is None else labels)
         held, known = (self.has_fallen, self.loss) if whole else (self.has_fallen[which], self.loss[which])
         better = torch.where(falls == held, loss > known, falls)
         if whole and labels is None:
@@ -82,6 +86,10 @@ class Best:
         self.images[taken], self.loss[taken] = other.images[better], other.loss[better]
         self.has_fallen[taken] = other.has_fallen[better]
         return better
+
+
+def _on_target(logits: Tensor, labels: Tensor) -> Tensor:
+    return 1 - wrong_share(logits, labels)
 
 
 def overlay(into: Tensor, other: Tensor, rows: Tensor) -> None:

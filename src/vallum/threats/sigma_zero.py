@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vallum.specs import parameter
 from vallum.threats.base import THREATS
 from vallum.threats.losses import loss_named
-from vallum.threats.minimal import Minimal, annealed
+from vallum.threats.minimal import SHARE, Minimal, annealed
 from vallum.threats.norms import norm_named
 from vallum.threats.search import frozen
 
@@ -31,6 +31,7 @@ class SigmaZero(Minimal):
     threshold: float = parameter("below which a change is undone, at first", 0.3)
     threshold_step: float = parameter("by which that moves, up while the image has fallen", 0.01)
     targeted: bool = parameter("drive each image towards its label instead of away", False)
+    share: float = parameter(SHARE, 0.99)
     seed: int = parameter("of nothing: the search begins at the image", 0, hidden=True)
 
     def __call__(
@@ -39,7 +40,7 @@ class SigmaZero(Minimal):
         loss, sign = loss_named("margin"), -1.0 if self.targeted else 1.0
         with frozen(model):
             best = self.begin(images, labels, keys, norm_named("0"))
-            clean, labels, low, high = best.clean, best.labels, best.low, best.high
+            clean, low, high = best.clean, best.low, best.high
             delta = torch.zeros_like(clean)
             threshold = torch.full((len(clean),), self.threshold, dtype=clean.dtype, device=clean.device)
             for step in range(self.steps):
@@ -49,7 +50,7 @@ class SigmaZero(Minimal):
                 falls = best.offer(point.detach(), logits.detach())
                 if step == self.steps - 1:
                     break  # where one more step would lead, nobody would look
-                lacks = (-sign * loss(logits, labels)).clamp_min(0)
+                lacks = (-sign * loss(logits, best.wanted(logits))).clamp_min(0)
                 square = moved.square()
                 count = (square / (square + self.sigma)).flatten(1).mean(1)
                 (gradient,) = torch.autograd.grad((lacks.sum() + count.sum()), moved)

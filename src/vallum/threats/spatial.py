@@ -34,8 +34,8 @@ class Spatial(Threat):
 
     shift: float = parameter("at most, up or down and to either side, as a share of the image's sides", 0.1)
     rotation: float = parameter("at most, in degrees to either side", 30.0)
-    search: Literal["grid", "random"] = parameter("through five by five shifts and many angles, or at random", "grid")
-    queries: int = parameter("how many are tried: 775 are the paper's grid", 100)
+    search: Literal["grid", "random"] = parameter("through an even grid of shifts and angles, or at random", "grid")
+    queries: int = parameter("how many moves are tried, at most: from 774 on there is the paper's grid in it", 100)
     border: Literal["black", "mirror"] = parameter("what lies beyond the image's edges", "black")
     loss: Literal["margin", "cross_entropy"] = parameter("what is raised", "margin")
     early_stop: bool = parameter("let an image go once it has fallen", True)
@@ -56,7 +56,7 @@ class Spatial(Threat):
 
     @property
     def passes(self) -> float:
-        return float(self.queries)
+        return 1.0 + (len(self.grid()) if self.search == "grid" else self.queries)
 
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
@@ -80,21 +80,45 @@ class Spatial(Threat):
         return best.images, best.labels
 
     def moves(self, draws: Draws, images: Tensor) -> Tensor:
-        """(N, queries, 3): shares of the most that may be moved down, to the right, and turned, each from -1 to 1.
+        """(N, 1 + queries, 3): shares of the most that may be moved down, to the right, and turned, each from -1 to 1.
 
-        The first is none at all, so that no image does better than it did untouched.
+        The first is none at all, so that no image does better than it did untouched; it is not counted as a query.
         """
         most = torch.tensor([self.shift * images.shape[2], self.shift * images.shape[3], self.rotation])
         if self.search == "random":
-            tried = draws.uniform(self.queries, 3, purpose="moves") * 2 - 1
+            tried = draws.uniform(1 + self.queries, 3, purpose="moves") * 2 - 1
             tried[:, 0] = 0
         else:
-            per_side = min(5, max(1, round(self.queries ** (1 / 3)))) | 1  # an odd number, so that the middle is there
-            angles = max(1, self.queries // per_side**2)
-            ends = [torch.linspace(-1, 1, n) if n > 1 else torch.zeros(1) for n in (per_side, per_side, angles)]
-            tried = torch.cat([torch.zeros(1, 3), torch.cartesian_prod(*ends)]).expand(len(images), -1, -1)
-            tried = tried[:, : self.queries]
+            tried = torch.cat([torch.zeros(1, 3), self.grid()]).expand(len(images), -1, -1)
         return (tried * most).to(images)
+
+    def grid(self) -> Tensor:
+        """(queries at most, 3): an odd number of places along each axis that is free, the image's own left out."""
+        points = self.queries + 1  # with the image's own
+        shifts, angles = 1, 1
+        if self.shift and self.rotation:
+            shifts = 5 if points >= 125 else 3
+            angles = max(3, _odd(points // shifts**2))
+        elif self.shift:
+            shifts = max(3, _odd(math.isqrt(points)))
+        elif self.rotation:
+            angles = max(3, _odd(points))
+        turns = _even(angles)[self.rotation == 180 and angles > 1 :]  # there one way round is the other
+        tried = torch.cartesian_prod(_even(shifts), _even(shifts), turns)
+        axes = (tried != 0).sum(1)
+        order = axes.argsort(stable=True)  # along one axis first: where there are few, these are what there is
+        return tried[order][int((axes == 0).sum()) :][: self.queries]
+
+
+def _even(places: int) -> Tensor:
+    """So many from -1 to 1, the middle one exactly 0."""
+    half = places // 2
+    return torch.arange(-half, half + 1) / max(half, 1)
+
+
+def _odd(number: int) -> int:
+    """The odd number that is no larger, so that the middle is one of so many places."""
+    return number if number % 2 else number - 1
 
 
 def moved(images: Tensor, labels: Tensor, moves: Tensor, border: str) -> tuple[Tensor, Tensor]:

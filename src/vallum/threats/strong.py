@@ -27,7 +27,7 @@ from vallum.threats.losses import guided_loss_named, loss_named, margin
 from vallum.threats.norms import norm_named, per_image
 from vallum.threats.search import Best, frozen
 from vallum.threats.square import Square
-from vallum.threats.strong_segmentation import STEPS, read_shares, union
+from vallum.threats.strong_segmentation import STEPS, read_shares, union, union_passes
 
 ALL, NEAR, NEARER = float("inf"), 0.5, 0.15
 
@@ -88,11 +88,25 @@ class Strong(Bounded):
 
     @property
     def passes(self) -> float:
-        stages, queries = (SHORT + CLOSE + EXHAUSTIVE, EXHAUSTIVE_BLIND) if self.exhaustive else (SHORT, BLIND)
-        return 1.0 + sum(3.0 * self._of(stage.steps) + 1 for stage in stages) + self._of(queries)
+        # What only the doubtful get depends on the model, and is left out.
+        stages, queries = (SHORT + EXHAUSTIVE, EXHAUSTIVE_BLIND) if self.exhaustive else (SHORT, BLIND)
+        climbs = [sum(3.0 * steps + 1 for _, steps in self._phases(stage)) for stage in stages]
+        return 1.0 + sum(climbs) + (0 if self.norm == "1" else self._of(queries))
+
+    def passes_for(self, segments: bool) -> float:
+        return union_passes(*self._union, norm_named(self.norm)) if segments else self.passes
+
+    @property
+    def _union(self) -> tuple[int, bool]:
+        """Steps of each climb on a segmenter, and whether all losses are climbed."""
+        return self._of(STEPS) * (5 if self.exhaustive else 1), self.exhaustive
 
     def _of(self, steps: int) -> int:
         return max(1, round(steps * self.effort))
+
+    def _phases(self, stage: Stage) -> list[tuple[float, int]]:
+        sparse = self.norm == "1"
+        return phases(self._of(stage.steps) * (3 if sparse else 1), norm_named(self.norm), sparse and stage.random)
 
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
@@ -104,11 +118,9 @@ class Strong(Bounded):
             fast = in_bfloat16(exact) if self.precision == "bfloat16" else exact
             best = Best(images, labels, targeted=False, judge=None if fast is model else model)
             if labels.ndim == 3:
-                norm, radii, steps = norm_named(self.norm), per_image(self.eps, images), self._of(STEPS)
-                if self.exhaustive:
-                    steps *= 5
+                norm, radii = norm_named(self.norm), per_image(self.eps, images)
                 shares = None if self.shares is None else read_shares(self.shares)
-                union(fast, best, images, radii, norm, draws, steps, self.exhaustive, self.lowest, shares)
+                union(fast, best, images, radii, norm, draws, *self._union, self.lowest, shares)
                 return best.images
             aims = look_around(model, best, images, 9)
             before = best.loss.clone()
@@ -142,9 +154,7 @@ class Strong(Bounded):
             if not len(which):
                 continue
             clean, eps = images[which], radii[which]
-            steps = phases(
-                self._of(stage.steps) * (3 if norm.name == "1" else 1), norm, norm.name == "1" and stage.random
-            )
+            steps = self._phases(stage)
             start = torch.zeros_like(clean)
             if stage.random:
                 start = norm.random(draws.take(which).of(place), eps * steps[0][0], -clean, 1 - clean)

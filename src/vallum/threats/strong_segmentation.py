@@ -46,10 +46,18 @@ def union(
     lowest: str,
     shares: Tensor | None = None,
 ) -> None:
-    """Offer `best` all that the climbs pass through."""
+    """Offer `best` the images as they are and the best point of each climb, judged by the model itself."""
     losses, rank = LOSSES + MORE_LOSSES if exhaustive else LOSSES, LOWEST[lowest]
     if shares is not None:
         rank = partial(lost_overlap, shares=shares.to(images.device))
+    exact, best.rank = best.judge or model, rank
+
+    def judge(which: Tensor, points: Tensor) -> None:
+        with torch.no_grad():
+            logits = exact(points)
+        best.offer(which, points, logits, rank(logits, best.labels[which]))
+
+    judge(best.everyone(), images)
     for place, named in enumerate(losses):
         standing = best.standing()
         if not len(standing):
@@ -63,8 +71,16 @@ def union(
         if place == 0 or exhaustive:
             start = norm.random(draws.take(standing).of(place), eps * balls[0][0], -clean, 1 - clean)
         label = best.labels[standing]
-        rows = Rows.begin(standing, clean, label, label, eps, start)
-        climb_through(model, best, rows, balls, norm, _raised(loss), rank, tracked=_tracked(rank))
+        found = Best(clean, label, targeted=False, judge=best.judge, rank=rank)
+        rows = Rows.begin(found.everyone(), clean, label, label, eps, start)
+        climb_through(model, found, rows, balls, norm, _raised(loss), rank, tracked=_tracked(rank))
+        judge(standing, found.images)
+
+
+def union_passes(steps: int, exhaustive: bool, norm: Norm) -> float:
+    """Per image, a backward pass counting as two: a climb looks once more in each ball, its best point is judged."""
+    losses, balls = LOSSES + MORE_LOSSES if exhaustive else LOSSES, phases(steps, norm, large_first=True)
+    return 1 + len(losses) * (3.0 * steps + len(balls) + 1)
 
 
 def _raised(loss: Loss) -> Objective:

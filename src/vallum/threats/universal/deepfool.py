@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from vallum.errors import UserError
 from vallum.images import Draws
 from vallum.specs import parameter
 from vallum.threats.base import THREATS
@@ -43,6 +42,7 @@ class UniversalDeepFool(Added):
     seed: int = parameter("of the images and their order", 0)
 
     needs_gradient: ClassVar[bool] = True
+    refuses_masks: ClassVar[str] = "it crosses one boundary for each image: take universal, which takes both"
 
     @property
     def fitting_passes(self) -> float:
@@ -51,7 +51,7 @@ class UniversalDeepFool(Added):
     def search(self, model: Any, pool: Pool) -> tuple[Tensor, dict[str, Any]]:
         first, spent = pool.batch(pool.fit[:1]), Counter()
         if first.labels.ndim > 1:
-            raise UserError("universal_deepfool is for classifiers", remedy="use universal, which takes both")
+            self.check_for_masks()
         delta, ball, share, rounds = (
             torch.zeros_like(first.images),
             Ball(norm_named(self.norm), float(self.eps)),
