@@ -27,7 +27,7 @@ from vallum.evaluation.sections import Matrix, read
 from vallum.images import Task
 from vallum.models import Wrapped
 from vallum.models.model import Model
-from vallum.threats import Found, Universal, threat
+from vallum.threats import PGD, THREATS, Found, Universal, threat
 
 SPEC = "universal:eps=16/255,steps=4,images=16,targets=0"
 QUICK: dict[str, Any] = {"progress": False, "batch_size": 8}
@@ -141,6 +141,55 @@ def test_each_surface_has_its_own(tmp_path: Path) -> None:
     assert [found["surface"] for found in run.perturbations] == ["straight through", "direct"]
     through, direct = (Found.load(found["path"]).deltas for found in run.perturbations)
     assert not torch.equal(through, direct)
+
+
+class Dimmed(Defence):
+    """Has the surfaces that every defence has."""
+
+    randomised, exact_gradient, stateful = False, True, False
+
+    def purify(self, images: Tensor) -> Tensor:
+        return images * 0.9
+
+
+FITTED = {
+    "universal": "universal:eps=16/255,steps=2,images=8,batch_size=8,targets=0",
+    "universal_deepfool": "universal_deepfool:eps=16/255,images=8,rounds=1",
+    "universal_patch": "universal_patch:share=0.1,steps=1,images=8,batch_size=8,targets=0",
+}
+
+
+def test_every_fitted_threat_is_tried_here() -> None:
+    assert set(FITTED) == {name for name in THREATS if THREATS[name].fits}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("spec", FITTED.values(), ids=FITTED)
+def test_a_defence_with_the_usual_surfaces_meets_fitted_threats(spec: str, tmp_path: Path) -> None:
+    defence = Dimmed(Wrapped(classifier(), classes=4))
+    run = vallum.evaluate(defence, images(24), spec, n=8, out=tmp_path, **QUICK)
+    met = [(found["model"], found["surface"]) for found in run.perturbations]
+    assert met == [("Dimmed, undefended", "direct"), ("Dimmed", "direct"), ("Dimmed", "transfer")]
+    assert run.unfinished == 0
+
+
+def test_what_a_surface_makes_of_a_fitted_threat_is_fitted_if_it_needs_it(tmp_path: Path) -> None:
+    class Otherwise(Dimmed):
+        def attack_surfaces(self) -> list[Surface]:
+            quick = Surface("quick", self, attack=lambda threat: PGD(0.05, steps=2) if threat.fits else threat)
+            return [Surface("direct", self), quick]
+
+    wrapped = Wrapped(classifier(), classes=4)
+    run = vallum.evaluate(Otherwise(wrapped), images(24), SPEC, n=8, out=tmp_path, undefended=False, **QUICK)
+    assert [found["surface"] for found in run.perturbations] == ["direct"]
+    assert {row[0] for row in rows(run, "surface")} == {"direct", "quick"}
+    assert Run(tmp_path).plan == run.plan
+
+    class Fits(Dimmed):
+        def attack_surfaces(self) -> list[Surface]:
+            return [Surface("direct", self, attack=lambda threat: Universal(0.05))]
+
+    with pytest.raises(UserError, match="ask for universal:eps=0.05 itself"):
+        vallum.evaluate(Fits(wrapped), images(24), "pgd:eps=0.1", n=8, out=tmp_path / "refused", **QUICK)
 
 
 class Painter(nn.Module):

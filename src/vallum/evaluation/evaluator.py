@@ -233,8 +233,20 @@ def _planned(name: str, model: Model, wanted: Sequence[Threat], thorough: bool, 
             "rename them in its attack_surfaces",
         )
     attacks = [one for one in wanted if one.kind == "attack"]
-    useless = tuple((s.name, one.spec) for s in surfaces for one in attacks if s.here(one) is None)
+    met = {(s.name, one.spec): s.here(one) for s in surfaces for one in attacks}
+    useless = tuple(pair for pair, here in met.items() if here is None)
+    unfitted = []
     for one in attacks:
+        for surface in surfaces:
+            here = met[surface.name, one.spec]
+            if one.fits and here is not None and not here.fits:
+                unfitted.append((surface.name, one.spec))
+            if here is not None and here.fits and not one.fits:
+                raise UserError(
+                    f"on surface {surface.name} of {name} {one.spec} becomes {here.spec}",
+                    "that is fitted to the model on other images before, and only what is asked for is",
+                    f"ask for {here.spec} itself",
+                )
         if not any(s.in_union and (s.name, one.spec) not in useless for s in surfaces):
             raise UserError(f"{name} has no surface for {one.spec}", remedy="declare Surface('direct', self) as well")
     return PlannedModel(
@@ -246,6 +258,7 @@ def _planned(name: str, model: Model, wanted: Sequence[Threat], thorough: bool, 
         tuple(s.weight for s in surfaces),
         tuple(s.name for s in surfaces if not s.in_union),
         useless,
+        tuple(unfitted),
         draws if isinstance(model, Defence) and model.draws_at_random else 1,
     )
 
