@@ -13,8 +13,10 @@ from threat_oracles import Exact, Linear
 from torch import Tensor, nn
 
 from vallum.data import Data, load_data
+from vallum.data.arrays import Arrays
+from vallum.data.data import BrokenImageError
 from vallum.errors import UserError
-from vallum.images import IGNORE, Task
+from vallum.images import IGNORE, Draws, Task
 from vallum.models import Wrapped
 from vallum.threats import Found, Pattern, Perturbation, Universal, UniversalDeepFool, UniversalPatch, threat
 from vallum.threats.universal.ascent import Counter
@@ -135,13 +137,47 @@ def test_images_to_climb_on_and_to_choose_by_are_apart_and_each_epoch_sees_all()
     assert len(pool.fit) == 24
     assert len(pool.select) == 8
     assert not set(pool.fit) & set(pool.select)
-    from vallum.images import Draws
-
     batches = pool.stream(Draws(0, [0]), 8, 6)
     assert sorted(np.ravel(batches[:3])) == sorted(np.ravel(batches[3:])) == sorted(pool.fit)
     assert pool.batch([5]).images.shape == (1, 3, 6, 6)
     with pytest.raises(UserError, match="there are 1 images to fit"):
         Pool(pictures(40), [3], 32, 0, torch.device("cpu"))
+
+
+def broken(n: int, which: set[int], task: Task = Task.CLASSIFY) -> Data:
+    """Images some of which cannot be read."""
+
+    class Holes(Arrays):
+        def read(self, index: int) -> tuple[Tensor, Tensor]:
+            if index in which:
+                raise BrokenImageError(f"image {index} is broken")
+            return super().read(index)
+
+    data = pictures(n, task=task)
+    data.__class__ = Holes
+    data.on_error = "skip"
+    return data
+
+
+@pytest.mark.parametrize("room", [2e9, 0])
+def test_images_that_cannot_be_read_are_in_neither_part(room: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vallum.threats.universal.pool.ROOM", room)
+    data, gone = broken(24, set(range(0, 24, 2))), set(range(0, 24, 2))
+    for seed in range(4):
+        pool = Pool(data, range(24), 24, seed, torch.device("cpu"))
+        assert sorted(pool.fit + pool.select) == list(range(1, 24, 2))
+        assert len(pool.select) == 3
+        for indices in (pool.stream(Draws(0, [0]), 2, 4)[0], pool.select):
+            assert pool.batch(indices).keys.tolist() == indices
+    assert len(pool.batch([0, 2])) == 0
+    for attack in (Universal(eps=EPS, steps=2, batch_size=2), UniversalDeepFool(eps=EPS, rounds=1)):
+        assert attack.fit(Exact(), data).found is not None
+    for patch in (UniversalPatch(share=0.1, steps=1, batch_size=1, seed=seed) for seed in range(2)):
+        assert patch.fit(Exact(), data).found is not None
+    with pytest.raises(UserError, match="there are 0 images to fit"):
+        Pool(data, sorted(gone), 24, 0, torch.device("cpu"))
+    with pytest.raises(UserError, match="scene=0 cannot be read"):
+        Universal(**QUICK, scene=0).fit(Painter(), broken(8, {0}, Task.SEGMENT))
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -111,7 +111,10 @@ class Universal(Added):
         elif self.scene is not None:
             if not 0 <= self.scene < len(pool.data):
                 raise UserError(f"scene={self.scene}", f"images 0 to {len(pool.data) - 1} are there to be shown")
-            goal = scene(pool.data.batch([self.scene]).labels[0].to(pool.device))
+            shown = pool.data.batch([self.scene])
+            if not len(shown):
+                raise UserError(f"scene={self.scene} cannot be read", remedy="take another image to be shown")
+            goal = scene(shown.labels[0].to(pool.device))
         else:
             names = ("margin", "clipped", "balanced") if segments else ("margin", "clipped", "cross_entropy")
             return [away(name) for name in names], away("margin")
