@@ -11,17 +11,21 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import beta
 from test_evaluate import classifier, images, rows
 from torch import Tensor, nn
 
 import vallum
-from vallum.data import load_data
+from vallum.data import Data, load_data
+from vallum.defences import draws_for
 from vallum.defences.base import Defence, Surface
+from vallum.defences.surface import black_box
 from vallum.errors import UserError
 from vallum.evaluation import eps_star, transfer_matrix
 from vallum.evaluation.evaluator import choose
 from vallum.evaluation.fitting import source
-from vallum.evaluation.radius import crossing, crossing_interval
+from vallum.evaluation.outside import setting, wrong_on
+from vallum.evaluation.radius import crossing, crossing_interval, search
 from vallum.evaluation.run import Run
 from vallum.evaluation.sections import Matrix, read
 from vallum.images import Task
@@ -266,18 +270,26 @@ class Threshold(nn.Module):
         return torch.stack([lead, -lead], 1)
 
 
+def margins_up_to(most: float, n: int = 400) -> Data:
+    pictures = torch.full((n, 3, 4, 4), 0.5)
+    pictures[:, 0] -= torch.linspace(0.0005, most, n).view(-1, 1, 1)
+    return load_data((pictures, torch.zeros(n).long()), classes=["kept", "lost"])
+
+
+FEW = "universal:steps=4,images=40,targets=0"
+
+
 def test_eps_star_of_a_model_whose_every_margin_is_known() -> None:
     """Uniform margins up to 0.2: the error at eps is eps over 0.2, and reaches a half at 0.1."""
-    margins = torch.linspace(0.0005, 0.2, 400)
-    pictures = torch.full((400, 3, 4, 4), 0.5)
-    pictures[:, 0] -= margins.view(-1, 1, 1)
+    data, net = margins_up_to(0.2), Threshold().eval()
     attack = "universal:steps=8,images=100,targets=0"
-    star = eps_star(Threshold(), (pictures, torch.zeros(400).long()), 0.5, threat=attack, n=200, precision=1 / 255)
+    star = eps_star(net, data, 0.5, threat=attack, n=200, precision=1 / 255)
     assert star.low <= star.value <= star.high
     assert star.low < 0.1 < star.high
     assert abs(star.value - 0.1) < 0.015
     assert star.errors == pytest.approx([min(1, eps / 0.2) for eps in star.eps], abs=0.09)
-    never = eps_star(Threshold(), (pictures * 0, torch.zeros(400).long()), 0.5, threat=attack, n=200)
+    black = load_data((torch.zeros(400, 3, 4, 4), torch.zeros(400).long()), classes=["kept", "lost"])
+    never = eps_star(net, black, 0.5, threat=attack, n=200)
     assert never.value == never.low == never.high == float("inf")
 
 
@@ -303,7 +315,135 @@ def test_the_interval_holds_what_it_says() -> None:
     assert missed <= 6
 
 
+def bracketed(margins: np.ndarray, error: float, unit: float = 1.0) -> Any:
+    return search(lambda eps: (margins < eps).astype(float), error, unit=unit, precision=None, seed=1)
+
+
+@pytest.mark.parametrize(("error", "shape"), [(0.5, "even"), (0.3, "skewed")])
+def test_the_interval_of_the_search_itself_has_an_end_and_holds_what_it_says(error: float, shape: str) -> None:
+    """Where the largest radius of the search leaves it open, larger ones close it; and the truth is inside."""
+    draws, missed, count = np.random.default_rng(3), 0, 30
+    for _ in range(count):
+        if shape == "even":
+            margins, true = draws.uniform(0, 0.25, 150), 0.25 * error
+        else:
+            margins, true = draws.beta(2, 5, 150) * 0.4, 0.4 * float(beta(2, 5).ppf(error))
+        star = bracketed(margins, error)
+        assert np.isfinite(star.high)
+        assert star.high - star.low < 0.1
+        missed += not star.low <= true <= star.high
+    assert missed <= 5  # of 30 at 5 %: more once in three hundred
+
+
+def test_radii_beyond_change_the_upper_end_alone_and_are_few() -> None:
+    margins = np.linspace(0.0005, 0.125, 200)  # 16/255 takes just half: of all samples about half have less there
+    star, tried = bracketed(margins, 0.5), []
+    assert max(star.eps) > 16 / 255
+    within = [eps for eps in star.eps if eps <= 16 / 255]
+    table = np.stack([(margins < eps).astype(float) for eps in within])
+    value, low, high = crossing_interval(within, table, 0.5, seed=1)
+    assert (star.value, star.low) == (value, low)
+    assert high == float("inf") > star.high
+
+    def stuck(eps: float) -> np.ndarray:  # no radius takes more than 45 %
+        tried.append(eps)
+        return (margins < min(eps, 0.0565)).astype(float)
+
+    star = search(stuck, 0.45, unit=1.0, precision=None, seed=1)
+    assert star.value < 16 / 255 < star.high == float("inf")
+    assert len([eps for eps in tried if eps > 16 / 255]) == 5
+
+
+def test_radii_in_the_norm_2_go_as_far_as_pictures_are_large() -> None:
+    """Each pixel's first colour counts a sixteenth: the shortest way to 0.1 in the mean has length 0.1 * 4."""
+    star = eps_star(Threshold().eval(), margins_up_to(0.4), 0.5, threat=f"{FEW},norm=2", n=200)
+    assert star.value == pytest.approx(0.2 * 4, rel=0.1)
+    assert 64 / 255 < star.low < 0.8 < star.high
+    assert bracketed(np.full(10, 2.0), 0.5).value == float("inf")
+    assert bracketed(np.full(10, 2.0), 0.5, unit=16.0).value < 2.1
+
+
+def test_how_many_images_are_evaluated() -> None:
+    net, data = Threshold().eval(), margins_up_to(0.2, 60)
+    for n, own, expected in ((None, False, 30), (50, False, 30), (12, False, 12), (None, True, 60), (50, True, 50)):
+        threat = f"{FEW},data=builtin:signs?n=20&size=32" if own else FEW
+        place = setting({"net": net}, data, threat, n, 0, 64, "cpu")
+        assert len(place.chosen) == expected
+        assert own == (place.where.data is not data)
+        assert own or not set(place.where.folds[0]) & set(place.chosen)
+    star = eps_star(net, data, 0.5, threat=FEW, n=None, precision=8 / 255, device="cpu")
+    assert star.value == pytest.approx(0.1, abs=0.03)
+
+
+class Votes(Dimmed):
+    """Answers with a vote, which has no gradient; what is under it has one."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.one_hot(self.model(images).argmax(1), 2) * 10 - 5 + 0 * images.sum()
+
+    def attack_surfaces(self) -> list[Surface]:
+        return [Surface("direct", self), Surface("beneath", self.model), Surface("black-box", self, attack=black_box)]
+
+
+class Fine(nn.Module):
+    """Sees the chessboard of single pixels alone, which no pattern that is tried is."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        place = torch.arange(4)
+        board = ((place[:, None] + place) % 2 * 2 - 1) * images[:, 0]
+        lead = 0.1 - board.mean((1, 2)) * 0.9
+        return torch.stack([lead, -lead], 1)
+
+
+def test_a_defence_that_votes_is_attacked_through_what_has_a_gradient() -> None:
+    pictures = torch.full((40, 3, 4, 4), 0.5) + torch.linspace(0, 0.1, 40).view(-1, 1, 1, 1)
+    data = load_data((pictures, torch.zeros(40).long()), classes=["kept", "lost"])
+    fine = Wrapped(Fine(), classes=2).eval()
+    bare, votes = (eps_star(net, data, 0.5, threat=FEW, n=20, precision=4 / 255) for net in (fine, Votes(fine).eval()))
+    assert bare.value == pytest.approx(0.1 / 0.9, abs=4 / 255)
+    assert (votes.value, votes.low, votes.high) == (bare.value, bare.low, bare.high)
+
+
+def test_a_defence_that_draws_is_judged_on_several_draws() -> None:
+    class Coin(Dimmed):
+        randomised = True
+
+        def forward(self, images: Tensor) -> Tensor:
+            shift = draws_for(images, "coin").uniform(purpose="side").round()[:, None] * 100
+            return self.model(images) + shift * torch.tensor([-1.0, 1.0])
+
+    coin = Coin(Wrapped(Threshold(), classes=2).eval())
+    place = setting({"coin": coin}, margins_up_to(0.2, 40), FEW, 20, 0, 64, "cpu")
+    wrong = wrong_on(coin, place, None)
+    assert set((wrong * 10).round(6)) <= set(range(11))
+    assert 0.3 < wrong.mean() < 0.7
+    assert len(set(wrong)) > 2
+
+
+@pytest.mark.parametrize("what", [eps_star, transfer_matrix])
+def test_a_model_in_training_mode_is_refused(what: Any) -> None:
+    net: Any = nn.Sequential(nn.BatchNorm2d(3), Threshold()).train()
+    with pytest.raises(UserError, match="training mode"):
+        what({"net": net} if what is transfer_matrix else net, margins_up_to(0.2), threat=FEW, n=20)
+
+
 def test_eps_star_says_what_it_cannot_do() -> None:
-    for wrong, said in (({"error": 1.5}, "a share between"), ({"threat": "pgd:eps=0.1"}, "fitted to no model")):
+    for wrong, said in (
+        ({"error": 1.5}, "a share between"),
+        ({"threat": "pgd:eps=0.1"}, "fitted to no model"),
+        ({"threat": "universal_patch:steps=2"}, "has no radius"),
+        ({"precision": 0.0}, "a length is positive"),
+        ({"device": "cuda:9"}, "cuda:9"),
+    ):
         with pytest.raises(UserError, match=said):
             eps_star(classifier(), images(8), **wrong)
+
+
+def test_what_a_patch_covers_counts_neither_way_in_a_transfer_matrix() -> None:
+    """Pixels answer by their own colour, so that a patch changes none but those that it covers."""
+    generator = torch.Generator().manual_seed(1)
+    pictures = torch.rand(24, 3, 6, 6, generator=generator) * 0.1 + 0.45
+    data = load_data((pictures, pictures.argmax(1)), classes=["red", "green", "blue"], task="segment")
+    painter = Wrapped(Painter(), task=Task.SEGMENT, classes=data.classes).eval()
+    table = transfer_matrix({"painter": painter}, data, "universal_patch:share=0.25,steps=2,images=8", n=8)
+    assert [row[0].value for row in table.left] == [1.0, 1.0]
