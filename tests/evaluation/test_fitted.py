@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.stats import beta
 from test_evaluate import classifier, images, rows
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ from vallum.images import Task
 from vallum.models import Wrapped
 from vallum.models.model import Model
 from vallum.threats import PGD, THREATS, Found, Universal, threat
+from vallum.threats.universal.pool import marks
 
 SPEC = "universal:eps=16/255,steps=4,images=16,targets=0"
 QUICK: dict[str, Any] = {"progress": False, "batch_size": 8}
@@ -51,10 +53,62 @@ def test_no_image_meets_what_was_fitted_on_it() -> None:
     assert crossed.fingerprint != some.fingerprint != apart.fingerprint
     own = source(Universal(data="builtin:signs?n=50"), load_data("builtin:signs?n=20"), range(20), seed=0)
     assert own.data.spec == "builtin:signs?n=50"
-    assert own.folds == [list(range(50))]
+    assert own.folds == [list(range(20, 50))]  # the first twenty are evaluated
+    assert "20 of the 50 images of builtin:signs?n=50 are evaluated" in own.notes[0]
+    other = source(Universal(data="builtin:signs?split=val&n=50"), load_data("builtin:signs?n=20"), range(20), seed=0)
+    assert (other.folds, other.notes) == ([list(range(50))], ())
+    with pytest.raises(UserError, match="20 of the 20 images of builtin:signs"):
+        source(Universal(data="builtin:signs?n=20"), load_data("builtin:signs?n=20"), range(20), seed=0)
     segments = load_data((torch.rand(2, 3, 4, 4), torch.zeros(2, 4, 4).long()), task="segment")
     with pytest.raises(UserError, match="is there to classify"):
         source(Universal(data="builtin:signs?n=50"), segments, range(2), seed=0)
+
+
+def files(folder: Path, n: int) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 255, (n, 8, 8, 3), dtype=np.uint8)
+    for number, one in enumerate(pixels):
+        place = folder / "ab"[number % 2] / f"{number:02}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(one).save(place)
+    return folder
+
+
+def test_files_are_known_again_wherever_they_lie(tmp_path: Path) -> None:
+    whole, copies = files(tmp_path / "whole", 16), files(tmp_path / "copies", 10)
+    data, copied = load_data(f"folder:{whole}"), load_data(f"folder:{copies}")
+    named = {Path(data.name(index)).name: index for index in range(16)}
+    there = [named[Path(copied.name(index)).name] for index in range(10)]
+    apart = source(Universal(data=f"folder:{whole}"), copied, range(10), seed=0)
+    assert apart.folds == [sorted(set(range(16)) - set(there))]
+    smaller = source(Universal(data=f"folder:{whole}"), load_data(f"folder:{copies}", size=4), range(10), seed=0)
+    assert "nobody can tell" in smaller.notes[0]
+    net, spec = nn.Sequential(nn.Flatten(), nn.Linear(192, 2)).eval(), f"{SPEC},data=folder:{whole}"
+    run = vallum.evaluate(net, f"folder:{copies}", spec, out=tmp_path / "run", **QUICK)
+    assert any("10 of the 16 images" in note for note in run.environment["notes"])
+    (found,) = run.perturbations
+    assert Found.load(found["path"]).seen == (frozenset(marks(data, apart.folds[0]).values()),)
+    with pytest.warns(UserWarning, match="10 of the 16 images"):
+        setting({"net": net}, copied, spec, 10, 0, 8, "cpu")
+
+
+def test_a_saved_perturbation_meets_what_it_was_not_fitted_on_or_warns(tmp_path: Path) -> None:
+    net, data = classifier(), images(24)
+    run = vallum.evaluate(net, data, SPEC, out=tmp_path / "first", **QUICK)
+    path = run.perturbations[0]["path"]
+    spec = f"perturbation:{path}"
+    again = vallum.evaluate(net, data, spec, out=tmp_path / "again", **QUICK)
+    assert again.environment["notes"] == run.environment["notes"]
+    assert rows(again, "correct, linf")[24:] == rows(run, "correct, linf")[24:]  # each the half that it met before
+    turned = (data[0].flip(0), data[1].flip(0))  # the same images in other places
+    other = vallum.evaluate(net, turned, spec, out=tmp_path / "turned", **QUICK)
+    assert [row[0] for row in rows(other, "correct")][24:] == [row[0] for row in rows(run, "correct")][24:][::-1]
+    some = vallum.evaluate(net, data, SPEC, n=8, out=tmp_path / "some", **QUICK)  # fitted on the sixteen others
+    spec = f"perturbation:{some.perturbations[0]['path']}"
+    whole = vallum.evaluate(net, data, spec, out=tmp_path / "whole", **QUICK)
+    assert any("was fitted on 16 of the 24 images" in note for note in whole.environment["notes"])
+    Found(torch.zeros(1, 3, 8, 8), "inf", 0.1).save(tmp_path / "old.safetensors")
+    old = vallum.evaluate(net, data, f"perturbation:{tmp_path / 'old.safetensors'}", out=tmp_path / "old", **QUICK)
+    assert any("does not say which images" in note for note in old.environment["notes"])
 
 
 def test_the_rows_are_those_of_the_threat_fitted_by_hand(tmp_path: Path) -> None:

@@ -268,6 +268,43 @@ def test_a_saved_perturbation_is_the_same_again(tmp_path: Path) -> None:
     assert warm.found.facts["missed"] <= fitted.found.facts["missed"]
 
 
+def test_what_cannot_be_brought_to_a_radius(tmp_path: Path) -> None:
+    data, model = pictures(), Exact()
+    images, labels = data.batch(range(4)).images, data.batch(range(4)).labels
+    nothing = Universal(**{**QUICK, "eps": 0.0, "steps": 1}).fit(model, data).found
+    assert nothing is not None
+    path = nothing.save(tmp_path / "nothing.safetensors")
+    assert torch.equal(threat(f"perturbation:{path}")(model, images, labels), images)
+    for again in (threat(f"perturbation:{path},eps=4/255"), Universal(**QUICK, start=str(path))):
+        with pytest.raises(UserError, match="a perturbation of radius 0"):
+            again.fit(model, data) if isinstance(again, Universal) else again(model, images, labels)
+    patch = UniversalPatch(share=0.1, steps=1, images=8).fit(model, data).found
+    assert patch is not None
+    path = patch.save(tmp_path / "patch.safetensors")
+    assert Found.load(path).seen == patch.seen
+    assert len(patch.seen[0]) == 8
+    with pytest.raises(UserError, match="a patch has no radius"):
+        threat(f"perturbation:{path},eps=4/255")(model, images, labels)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        Universal(eps=EPS, steps=16, batch_size=12, images=48, targets=0, restarts=restarts, target=target)
+        for restarts in (1, 4)
+        for target in (None, "class 1")
+    ]
+    + [UniversalPatch(steps=16, batch_size=12, images=48, targets=0, restarts=restarts) for restarts in (0, 3)],
+    ids=lambda attack: attack.spec,
+)
+def test_what_a_search_takes_is_about_what_it_says(attack: Any) -> None:
+    """A backward pass counts as two; what is spent on choosing is left out of the estimate."""
+    model = Linear(torch.randn(3, 108, generator=torch.Generator().manual_seed(2)))
+    found = attack.fit(model, pictures()).found
+    assert found is not None
+    assert attack.fitting_passes == pytest.approx(3 * found.facts["backwards"], rel=0.15)
+
+
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         Perturbation(str(tmp_path / "none"))(Exact(), torch.rand(1, 3, 6, 6), torch.zeros(1))
@@ -463,6 +500,10 @@ def test_portraits_tell_coarse_from_fine(tmp_path: Path) -> None:
         ("universal:tile=0", "a side in pixels"),
         ("universal:target=a,hide=b", "three aims"),
         ("universal_patch:share=2", "share=2"),
+        ("universal_deepfool:rounds=0", "rounds=0"),
+        ("universal_deepfool:images=1", "at least 2"),
+        ("universal_deepfool:fooled=2", "at most 1"),
+        ("universal_deepfool:fooled=0", "above 0"),
         ("universal_patch:place=left", "one of anywhere"),
         ("pattern:form=zigzag", "one of chessboard"),
         ("perturbation:x,eps=3", "write eps=3/255"),

@@ -33,7 +33,7 @@ from vallum.models import check_model, load_model, weights_fingerprint
 from vallum.models.load import available
 from vallum.models.model import Model
 from vallum.threats import Threat, threat
-from vallum.threats.universal.base import Fitted
+from vallum.threats.universal.base import Fitted, Perturbation
 
 
 def evaluate(
@@ -85,10 +85,16 @@ def evaluate(
     device = _device(device)
     images = choose(len(source), n, seed)
     notes = _check(named, wanted, source, images[:batch_size], device)
+    for place, one in enumerate(wanted):
+        if isinstance(one, Perturbation):
+            wanted[place], doubts = one.meeting(source, images)
+            notes += doubts
+    fitted_on = {one.spec: fitting.source(one, source, images, seed) for one in wanted if isinstance(one, Fitted)}
+    notes += [note for where in fitted_on.values() for note in where.notes]
     costs = _costs(named, source, images[:8], device)
     plan = Plan(
         models=tuple(_planned(name, model, wanted, adaptive == "full", draws) for name, model in named.items()),
-        threats=tuple(_planned_threat(t, source, images, seed) for t in wanted),
+        threats=tuple(_planned_threat(t, fitted_on.get(t.spec)) for t in wanted),
         data=source.spec,
         data_fingerprint=source.fingerprint(images),
         task=source.task,
@@ -263,10 +269,10 @@ def _planned(name: str, model: Model, wanted: Sequence[Threat], thorough: bool, 
     )
 
 
-def _planned_threat(one: Threat, data: Data, images: Sequence[int], seed: int) -> PlannedThreat:
+def _planned_threat(one: Threat, where: fitting.Source | None) -> PlannedThreat:
     passes, fingerprint = 0.0, one.fingerprint
     if isinstance(one, Fitted):
-        where = fitting.source(one, data, images, seed)
+        assert where is not None
         passes, fingerprint = one.fitting_passes * len(where.folds), where.fingerprint
     return PlannedThreat(one.spec, one.kind, one.kind == "attack", one.passes, passes, fingerprint)
 

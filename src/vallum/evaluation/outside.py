@@ -61,6 +61,7 @@ def setting(
     where = source(attack, images, chosen, seed)
     if len(where.folds) > 1:
         where = replace(where, folds=[sorted(set(range(len(images))) - set(chosen))], of={})
+    _loud(where.notes)
     return Setting(loaded, images, attack, chosen, where, first.images, seed, batch_size)
 
 
@@ -98,7 +99,7 @@ def wrong_on(model: Model, place: Setting, attack: Fitted | None) -> np.ndarray:
     return np.concatenate(shares)
 
 
-def loud(notes: Sequence[str]) -> None:
+def _loud(notes: Sequence[str]) -> None:
     """Outside a run there is no report that would tell it."""
     for note in notes:
         warnings.warn(note, stacklevel=4)

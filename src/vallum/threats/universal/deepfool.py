@@ -44,6 +44,14 @@ class UniversalDeepFool(Added):
 
     needs_gradient: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("rounds", 1), ("images", 2)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name}={getattr(self, name)}", f"at least {least} is needed")
+        if not 0 < self.fooled <= 1:
+            raise UserError(f"fooled={self.fooled:g}", "a share of the images, above 0 and at most 1")
+
     @property
     def fitting_passes(self) -> float:
         return self.images * self.rounds * (1 + 3.0 * RIVALS)

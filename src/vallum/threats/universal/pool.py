@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -10,11 +11,26 @@ import torch
 from torch import Tensor
 
 from vallum.data import Data
+from vallum.data.data import BrokenImageError
 from vallum.errors import UserError
 from vallum.images import Batch, Draws
 
 ROOM = 2e9  # bytes of images that are kept in memory; beyond it they are read each time
 CHOOSING = 0.25  # share of the images that candidates are compared on
+
+
+def marks(data: Data, indices: Sequence[int]) -> dict[int, int]:
+    """What each image is known again by, where it can be read, in whatever place and data set it is found."""
+    known: dict[int, int] = {}
+    for index in indices:
+        try:
+            content = data.identity(index)
+        except BrokenImageError:
+            if data.on_error == "stop":
+                raise
+            continue
+        known[index] = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)
+    return known
 
 
 class Pool:
@@ -52,6 +68,11 @@ class Pool:
             batch = self.data.batch(self.wanted[start : start + 256])
             kept.update(zip(batch.keys.tolist(), zip(batch.images, batch.labels, strict=True), strict=True))
         return kept
+
+    @property
+    def marks(self) -> frozenset[int]:
+        """What the images are known again by that have had a say in what is found."""
+        return frozenset(marks(self.data, self.fit + self.select).values())
 
     def _readable(self) -> list[int]:
         """Those of the images that can be read."""
