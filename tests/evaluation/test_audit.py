@@ -141,7 +141,7 @@ CAUGHT_BY: dict[str, type[Cheat]] = {
     "random noise": next(one for one in CHEATS if one.__name__ == "Quantises"),
     "black-box against white-box": next(one for one in CHEATS if one.__name__ == "StopsTheGradient"),
     "transfer against direct": next(one for one in CHEATS if one.__name__ == "StopsTheGradient"),
-    "planted image": next(one for one in CHEATS if one.__name__ == "Saturates"),
+    "planted image": next(one for one in CHEATS if one.__name__ == "StopsTheGradient"),
     "silent success": next(one for one in CHEATS if one.__name__ == "ResizesAtRandom"),
     "course of the attack": next(one for one in CHEATS if one.__name__ == "Quantises"),
     "candidate spread": next(one for one in CHEATS if one.__name__ == "Quantises"),

@@ -13,8 +13,10 @@ from threat_oracles import Exact, Linear
 from torch import Tensor, nn
 
 from vallum.data import Data, load_data
+from vallum.data.arrays import Arrays
+from vallum.data.data import BrokenImageError
 from vallum.errors import UserError
-from vallum.images import IGNORE, Task
+from vallum.images import IGNORE, Draws, Task
 from vallum.models import Wrapped
 from vallum.threats import Found, Pattern, Perturbation, Universal, UniversalDeepFool, UniversalPatch, threat
 from vallum.threats.universal.ascent import Counter
@@ -135,13 +137,47 @@ def test_images_to_climb_on_and_to_choose_by_are_apart_and_each_epoch_sees_all()
     assert len(pool.fit) == 24
     assert len(pool.select) == 8
     assert not set(pool.fit) & set(pool.select)
-    from vallum.images import Draws
-
     batches = pool.stream(Draws(0, [0]), 8, 6)
     assert sorted(np.ravel(batches[:3])) == sorted(np.ravel(batches[3:])) == sorted(pool.fit)
     assert pool.batch([5]).images.shape == (1, 3, 6, 6)
     with pytest.raises(UserError, match="there are 1 images to fit"):
         Pool(pictures(40), [3], 32, 0, torch.device("cpu"))
+
+
+def broken(n: int, which: set[int], task: Task = Task.CLASSIFY) -> Data:
+    """Images some of which cannot be read."""
+
+    class Holes(Arrays):
+        def read(self, index: int) -> tuple[Tensor, Tensor]:
+            if index in which:
+                raise BrokenImageError(f"image {index} is broken")
+            return super().read(index)
+
+    data = pictures(n, task=task)
+    data.__class__ = Holes
+    data.on_error = "skip"
+    return data
+
+
+@pytest.mark.parametrize("room", [2e9, 0])
+def test_images_that_cannot_be_read_are_in_neither_part(room: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vallum.threats.universal.pool.ROOM", room)
+    data, gone = broken(24, set(range(0, 24, 2))), set(range(0, 24, 2))
+    for seed in range(4):
+        pool = Pool(data, range(24), 24, seed, torch.device("cpu"))
+        assert sorted(pool.fit + pool.select) == list(range(1, 24, 2))
+        assert len(pool.select) == 3
+        for indices in (pool.stream(Draws(0, [0]), 2, 4)[0], pool.select):
+            assert pool.batch(indices).keys.tolist() == indices
+    assert len(pool.batch([0, 2])) == 0
+    for attack in (Universal(eps=EPS, steps=2, batch_size=2), UniversalDeepFool(eps=EPS, rounds=1)):
+        assert attack.fit(Exact(), data).found is not None
+    for patch in (UniversalPatch(share=0.1, steps=1, batch_size=1, seed=seed) for seed in range(2)):
+        assert patch.fit(Exact(), data).found is not None
+    with pytest.raises(UserError, match="there are 0 images to fit"):
+        Pool(data, sorted(gone), 24, 0, torch.device("cpu"))
+    with pytest.raises(UserError, match="scene=0 cannot be read"):
+        Universal(**QUICK, scene=0).fit(Painter(), broken(8, {0}, Task.SEGMENT))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -230,6 +266,43 @@ def test_a_saved_perturbation_is_the_same_again(tmp_path: Path) -> None:
     warm = Universal(**{**QUICK, "steps": 1}, start=str(path)).fit(model, data)
     assert warm.found is not None
     assert warm.found.facts["missed"] <= fitted.found.facts["missed"]
+
+
+def test_what_cannot_be_brought_to_a_radius(tmp_path: Path) -> None:
+    data, model = pictures(), Exact()
+    images, labels = data.batch(range(4)).images, data.batch(range(4)).labels
+    nothing = Universal(**{**QUICK, "eps": 0.0, "steps": 1}).fit(model, data).found
+    assert nothing is not None
+    path = nothing.save(tmp_path / "nothing.safetensors")
+    assert torch.equal(threat(f"perturbation:{path}")(model, images, labels), images)
+    for again in (threat(f"perturbation:{path},eps=4/255"), Universal(**QUICK, start=str(path))):
+        with pytest.raises(UserError, match="a perturbation of radius 0"):
+            again.fit(model, data) if isinstance(again, Universal) else again(model, images, labels)
+    patch = UniversalPatch(share=0.1, steps=1, images=8).fit(model, data).found
+    assert patch is not None
+    path = patch.save(tmp_path / "patch.safetensors")
+    assert Found.load(path).seen == patch.seen
+    assert len(patch.seen[0]) == 8
+    with pytest.raises(UserError, match="a patch has no radius"):
+        threat(f"perturbation:{path},eps=4/255")(model, images, labels)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        Universal(eps=EPS, steps=16, batch_size=12, images=48, targets=0, restarts=restarts, target=target)
+        for restarts in (1, 4)
+        for target in (None, "class 1")
+    ]
+    + [UniversalPatch(steps=16, batch_size=12, images=48, targets=0, restarts=restarts) for restarts in (0, 3)],
+    ids=lambda attack: attack.spec,
+)
+def test_what_a_search_takes_is_about_what_it_says(attack: Any) -> None:
+    """A backward pass counts as two; what is spent on choosing is left out of the estimate."""
+    model = Linear(torch.randn(3, 108, generator=torch.Generator().manual_seed(2)))
+    found = attack.fit(model, pictures()).found
+    assert found is not None
+    assert attack.fitting_passes == pytest.approx(3 * found.facts["backwards"], rel=0.15)
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
@@ -427,6 +500,10 @@ def test_portraits_tell_coarse_from_fine(tmp_path: Path) -> None:
         ("universal:tile=0", "a side in pixels"),
         ("universal:target=a,hide=b", "three aims"),
         ("universal_patch:share=2", "share=2"),
+        ("universal_deepfool:rounds=0", "rounds=0"),
+        ("universal_deepfool:images=1", "at least 2"),
+        ("universal_deepfool:fooled=2", "at most 1"),
+        ("universal_deepfool:fooled=0", "above 0"),
         ("universal_patch:place=left", "one of anywhere"),
         ("pattern:form=zigzag", "one of chessboard"),
         ("perturbation:x,eps=3", "write eps=3/255"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import training_toys
 from test_processes import trained
 from training_toys import Dots, Net
 
@@ -66,3 +68,49 @@ def test_it_learns_to_see_through_what_is_shared(tmp_path: Path) -> None:
     assert row["train_robust_accuracy"] > 0.9
     assert row["validation_accuracy"] > 0.95
     assert row["robust_accuracy"] > 0.9
+
+
+def test_what_batch_norm_takes_away_and_heaps_that_are_no_heaps_are_told_once(tmp_path: Path, capsys: Any) -> None:
+    settings = {**PLAN, "quiet": False, "epochs": 2, "lr": 0.01, "checkpoint_every": 0}
+    made = SharedTraining(eps=0.1, sharedness=64, steps=1)
+    train(Net(norm="batch"), Dots(), made, out=tmp_path / "few", build=f"{training_toys.__file__}:Net", **settings)
+    said = capsys.readouterr().err
+    assert said.count("sharedness=64 takes heaps of 64 images, and a weight step has 8") == 1
+    assert said.count("batch norm sees 8 images at once in 1 heap") == 1
+    assert "batch_norm=frozen" in said
+    findings = json.loads((tmp_path / "few" / "vallum.json").read_text())["extra"]["training"]["findings"]
+    assert len(findings["doubts"]) >= 2
+    still = SharedTraining(eps=0.1, sharedness=8, steps=1, batch_norm="frozen")
+    train(Net(norm="batch"), Dots(), still, out=tmp_path / "still", **{**settings, "epochs": 1})
+    assert "mind:" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "at_once", "few"),
+    [
+        ({"sharedness": 8}, 64, False),
+        ({"sharedness": 8}, 56, True),  # as where 64 images go through in several parts
+        ({"sharedness": 8, "both": False}, 64, True),  # heaps are of sixteen, half of them perturbed
+        ({"sharedness": 1}, 64, False),
+        ({"sharedness": "batch"}, 64, True),
+        ({"sharedness": "mixed"}, 64, True),
+        ({"sharedness": "class"}, 64, True),  # Net knows fewer classes than eight
+        ({"sharedness": 8, "bank": 4, "steps": 0}, 64, True),  # of which no more than four differ
+        ({"sharedness": "batch", "batch_norm": "frozen"}, 64, False),
+    ],
+)
+def test_heaps_that_batch_norm_sees_at_once(settings: dict[str, Any], at_once: int, few: bool) -> None:
+    net = Net(norm="batch")
+    net.classes = ("a", "b", "c")
+    doubts = SharedTraining(**settings).doubts(net, 64, at_once)
+    assert any("batch norm" in doubt for doubt in doubts) == few
+
+
+def test_a_gap_between_the_modes_is_told_at_the_end() -> None:
+    made = SharedTraining()
+    (said,) = made.hindsight({"train_robust_accuracy": 0.297, "attacked_accuracy": 0.132})
+    assert "29.7%" in said
+    assert "13.2%" in said
+    for learnt, used in ((0.3, 0.26), (0.2, 0.5), (0.5, float("nan"))):
+        assert not made.hindsight({"train_robust_accuracy": learnt, "attacked_accuracy": used})
+    assert not made.hindsight({"train_robust_accuracy": 0.9})

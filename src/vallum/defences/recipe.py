@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -80,6 +80,17 @@ class Recipe:
         must be the same on every process; floating ones are averaged over the processes after each step.
         """
         return nn.Module()
+
+    def doubts(self, model: Model, images: int, at_once: int) -> list[str]:
+        """What its user should know before the first step, in a line each, with what to do about it.
+
+        A weight step has so many images over all processes, and so many of them go through the network at once.
+        """
+        return []
+
+    def hindsight(self, row: Mapping[str, float]) -> list[str]:
+        """The same after the last epoch, whose line in the log is `row`."""
+        return []
 
     def prepare(self, model: Model, batches: Sequence[Batch], context: Context) -> Sequence[Any]:
         """Called once for each weight step, with all of this process's parts of it; `step` gets what this returns.

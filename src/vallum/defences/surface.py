@@ -35,9 +35,13 @@ class Surface:
 
 
 def black_box(threat: Threat) -> Threat | None:
-    """Random search with as many passes, which no missing gradient can mislead; none where that is what it is."""
+    """Random search with as many passes, which no missing gradient can mislead; none where that is what it is.
+
+    Nor where one perturbation is fitted for all images: the patterns that compete with it there need no gradient.
+    """
     if (
-        not (isinstance(threat, Bounded) and threat.needs_gradient)
+        threat.fits
+        or not (isinstance(threat, Bounded) and threat.needs_gradient)
         or threat.targeted
         or threat.norm not in ("inf", "2")
     ):

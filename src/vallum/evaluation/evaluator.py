@@ -33,7 +33,7 @@ from vallum.models import check_model, load_model, weights_fingerprint
 from vallum.models.load import available
 from vallum.models.model import Model
 from vallum.threats import Budget, Threat, threat
-from vallum.threats.universal.base import Fitted
+from vallum.threats.universal.base import Fitted, Perturbation
 
 
 def evaluate(
@@ -85,10 +85,16 @@ def evaluate(
     device = _device(device)
     images = choose(len(source), n, seed)
     notes = _check(named, wanted, source, images[:batch_size], device)
+    for place, one in enumerate(wanted):
+        if isinstance(one, Perturbation):
+            wanted[place], doubts = one.meeting(source, images)
+            notes += doubts
+    fitted_on = {one.spec: fitting.source(one, source, images, seed) for one in wanted if isinstance(one, Fitted)}
+    notes += [note for where in fitted_on.values() for note in where.notes]
     costs = _costs(named, source, images[:8], device)
     plan = Plan(
         models=tuple(_planned(name, model, wanted, adaptive == "full", draws) for name, model in named.items()),
-        threats=tuple(_planned_threat(t, source, images, seed) for t in wanted),
+        threats=tuple(_planned_threat(t, fitted_on.get(t.spec), source.task) for t in wanted),
         data=source.spec,
         data_fingerprint=source.fingerprint(images),
         task=source.task,
@@ -251,8 +257,20 @@ def _planned(name: str, model: Model, wanted: Sequence[Threat], thorough: bool, 
             "rename them in its attack_surfaces",
         )
     attacks = [one for one in wanted if one.kind == "attack"]
-    useless = tuple((s.name, one.spec) for s in surfaces for one in attacks if s.here(one) is None)
+    met = {(s.name, one.spec): s.here(one) for s in surfaces for one in attacks}
+    useless = tuple(pair for pair, here in met.items() if here is None)
+    unfitted = []
     for one in attacks:
+        for surface in surfaces:
+            here = met[surface.name, one.spec]
+            if one.fits and here is not None and not here.fits:
+                unfitted.append((surface.name, one.spec))
+            if here is not None and here.fits and not one.fits:
+                raise UserError(
+                    f"on surface {surface.name} of {name} {one.spec} becomes {here.spec}",
+                    "that is fitted to the model on other images before, and only what is asked for is",
+                    f"ask for {here.spec} itself",
+                )
         if not any(s.in_union and (s.name, one.spec) not in useless for s in surfaces):
             raise UserError(f"{name} has no surface for {one.spec}", remedy="declare Surface('direct', self) as well")
     return PlannedModel(
@@ -264,16 +282,17 @@ def _planned(name: str, model: Model, wanted: Sequence[Threat], thorough: bool, 
         tuple(s.weight for s in surfaces),
         tuple(s.name for s in surfaces if not s.in_union),
         useless,
+        tuple(unfitted),
         draws if isinstance(model, Defence) and model.draws_at_random else 1,
     )
 
 
-def _planned_threat(one: Threat, data: Data, images: Sequence[int], seed: int) -> PlannedThreat:
+def _planned_threat(one: Threat, where: fitting.Source | None, task: Task) -> PlannedThreat:
     passes, fingerprint = 0.0, one.fingerprint
     if isinstance(one, Fitted):
-        where = fitting.source(one, data, images, seed)
+        assert where is not None
         passes, fingerprint = one.fitting_passes * len(where.folds), where.fingerprint
-    each = one.passes_for(data.task == Task.SEGMENT)
+    each = one.passes_for(task is Task.SEGMENT)
     return PlannedThreat(one.spec, one.kind, one.kind == "attack", each, passes, fingerprint)
 
 

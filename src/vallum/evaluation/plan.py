@@ -32,6 +32,7 @@ class PlannedModel:
     weights: tuple[float, ...] = ()  # for each surface how much longer an attack takes there, about
     diagnostic: tuple[str, ...] = ()  # those that are shown beside the worst case, and are no part of it
     left_out: tuple[tuple[str, str], ...] = ()  # (surface, threat) where the one has no use for the other
+    unfitted: tuple[tuple[str, str], ...] = ()  # (surface, threat) where the threat becomes one that needs no fitting
     draws: int = 1  # how often it is asked about an image that was found: more than once where it draws at random
 
     def meeting(self, threat: PlannedThreat) -> dict[str, float]:
@@ -94,12 +95,13 @@ class Plan:
             if threat.fitting:
                 for m, model in enumerate(self.models):
                     for surface in model.meeting(threat):
-                        yield Fit(self._id(model, threat, surface, ()), m, t, surface, (), threat.fitting)
+                        if (surface, threat.spec) not in model.unfitted:
+                            yield Fit(self._id(model, threat, surface, ()), m, t, surface, (), threat.fitting)
 
     def fit_of(self, cell: Cell) -> Fit | None:
         """What the threat of this cell was fitted by, if it is one of those."""
         model, threat = self.models[cell.model], self.threats[cell.threat]
-        if not threat.fitting:
+        if not threat.fitting or (cell.surface, threat.spec) in model.unfitted:
             return None
         return Fit(self._id(model, threat, cell.surface, ()), cell.model, cell.threat, cell.surface, (), threat.fitting)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,24 +10,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from vallum.data import load_data
 from vallum.errors import UserError
-from vallum.evaluation.evaluator import choose
-from vallum.evaluation.fitting import source
+from vallum.evaluation.outside import fitted_to, setting, wrong_on
 from vallum.evaluation.statistics import LEVEL
-from vallum.models import load_model
-from vallum.threats import threat as make_threat
+from vallum.threats.base import Bounded
+from vallum.threats.norms import norm_named
 from vallum.threats.universal.base import Fitted
 from vallum.threats.universal.found import Found
-from vallum.threats.universal.goals import accuracy_left
 
+# Radii as shares of the length that a change of every value by 1 has: 1 in the norm inf, sqrt(C * H * W) in the norm 2.
+FIRST = 8 / 255
 LARGEST = 64 / 255  # a radius at which any model should be lost; where one is not, the search is to be doubted
+PRECISION = 1 / 255
+MORE = 5  # searches beyond, at most, so that the interval has an upper end
 RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class EpsStar:
-    """`value` with its interval over images; infinity where the error is not reached within the largest radius."""
+    """`value` with its interval over images; infinity where the error is not reached within the radii tried."""
 
     error: float
     value: float
@@ -43,51 +45,98 @@ def eps_star(
     *,
     threat: str | Fitted = "universal:steps=100",
     n: int | None = 500,
-    precision: float = 1 / 255,
+    precision: float | None = None,
     seed: int = 0,
     batch_size: int = 64,
+    device: str = "auto",
     told: Callable[[float, float], None] | None = None,
 ) -> EpsStar:
     """Look for the radius by doubling and halving; each search starts from what was found at other radii, too.
 
-    `data` are images to evaluate on, `n` of them; the perturbations are fitted on the others, or on what the threat
-    names. The interval is over the images that are evaluated: another search may find another perturbation. `told` is
-    called with each radius and error.
+    `data` are images to evaluate on, `n` of them; the perturbations are fitted on the others, and so at most half of
+    them are evaluated, or on what the threat names as its `data`. A defence is attacked through each of its surfaces,
+    and the one counts that leaves least on all images together: an attacker has one perturbation, while `evaluate`
+    takes the worst surface for each image. In the norm 2 the radii are Euclidean lengths, and the search goes as far
+    as `sqrt(channels * height * width)` times what it does in the norm inf. `precision` is how far the radii on either
+    side of the crossing may lie apart: 1/255, times that factor.
+
+    The interval is a bootstrap over the images that are evaluated, with the perturbations as they were found: it holds
+    for these perturbations, and another search may find better ones. Where too few images tell whether the error is
+    reached at the largest radius tried, up to five larger ones are tried; if that does not settle it, `high` is
+    infinity. `told` is called with each radius and error.
 
         eps_star("builtin:signs_resnet", "builtin:signs?split=val", error=0.5, n=1000).value
     """
     if not 0 < error < 1:
         raise UserError(f"error={error:g}", "a share between 0 and 1")
-    loaded, images = load_model(model), load_data(data)
-    attack = make_threat(threat) if isinstance(threat, str) else threat
-    if not isinstance(attack, Fitted):
-        raise UserError(f"{attack.spec} is fitted to no model", remedy="give universal, with what it takes")
-    chosen = choose(len(images), n if n is None else min(n, len(images) // 2), seed)
-    where = source(attack, images, chosen, seed)
-    if len(where.folds) > 1:
-        where = replace(where, folds=[sorted(set(range(len(images))) - set(chosen))])
-    wrong: dict[float, np.ndarray] = {}  # by radius, the share of each image that is wrong
-    known: dict[float, Found] = {}
+    if precision is not None and not 0 < precision < math.inf:
+        raise UserError(f"precision={precision:g}", "a length is positive", "leave it out for one that fits")
+    place = setting({"the model": model}, data, threat, n, seed, batch_size, device)
+    (loaded,), attack = place.models.values(), place.attack
+    if not isinstance(attack, Bounded):
+        raise UserError(
+            f"{attack.spec} has no radius that could be looked for",
+            "a threat with eps, as universal or universal_deepfool",
+            "evaluate a patch at several shares instead: vallum.evaluate(..., ['universal_patch:share=0.02', ...])",
+        )
+    known: dict[float, dict[str, Found]] = {}
+
+    def wrong_at(eps: float) -> np.ndarray:
+        if eps == 0:
+            return wrong_on(loaded, place, None)
+        nearest = min(known, key=lambda other: abs(other - eps), default=None)
+        begun = None if nearest is None else known[nearest]
+        ready = fitted_to(loaded, replace(attack, eps=eps), place, begun)  # type: ignore[call-arg]
+        known[eps] = {surface: one.found for surface, one in ready.items()}
+        wrong = max((wrong_on(loaded, place, one) for one in ready.values()), key=np.mean)
+        if told is not None:
+            told(eps, float(wrong.mean()))
+        return wrong
+
+    unit = float(norm_named(attack.norm).length(torch.ones_like(place.like)))
+    return search(wrong_at, error, unit=unit, precision=precision, seed=seed)
+
+
+def search(
+    wrong_at: Callable[[float], np.ndarray], error: float, *, unit: float, precision: float | None, seed: int
+) -> EpsStar:
+    """`wrong_at(eps)` says which images are wrong then, (N,); a share of each is as good."""
+    wrong: dict[float, np.ndarray] = {}
+    precise = PRECISION * unit if precision is None else precision
 
     def error_at(eps: float) -> float:
         if eps not in wrong:
-            nearest = min(known, key=lambda other: abs(other - eps), default=None)
-            begun = replace(attack, eps=eps, found=None if nearest is None else known[nearest])  # type: ignore[call-arg]
-            ready = begun.fit(loaded, where.data, where.folds[0])
-            assert ready.found is not None
-            known[eps] = ready.found
-            wrong[eps] = wrong_on(loaded, images, chosen, ready, batch_size)
-            if told is not None:
-                told(eps, float(wrong[eps].mean()))
+            wrong[eps] = wrong_at(eps)
         return float(wrong[eps].mean())
 
-    low, high = 0.0, 8 / 255
-    while error_at(high) < error and high < LARGEST:
-        low, high = high, min(2 * high, LARGEST)
-    while error_at(high) >= error and high - low > precision:
+    low, high = 0.0, FIRST * unit
+    while error_at(high) < error and high < LARGEST * unit:
+        low, high = high, min(2 * high, LARGEST * unit)
+    while error_at(high) >= error and high - low > precise:
         middle = (low + high) / 2
         low, high = (low, middle) if error_at(middle) >= error else (middle, high)
-    wrong[0.0] = wrong_on(loaded, images, chosen, None, batch_size)
+    error_at(0.0)
+    star, gap = summed_up(wrong, error, seed), 0.0
+    for _ in range(MORE):
+        largest = max(wrong)
+        if not math.isfinite(star.value) or math.isfinite(star.high) or largest >= unit:
+            break
+        gap = 2 * gap or max(precise, short_of(wrong, error))
+        error_at(min(largest + gap, unit))
+        star = summed_up(wrong, error, seed)
+    return star
+
+
+def short_of(wrong: dict[float, np.ndarray], error: float) -> float:
+    """By how much the largest radius is too small for samples of these images to reach the error, about."""
+    *_, before, largest = sorted(wrong)
+    slope = (wrong[largest].mean() - wrong[before].mean()) / (largest - before)
+    spread = wrong[largest].std() / math.sqrt(len(wrong[largest]))
+    missing = error + 2.2 * spread - wrong[largest].mean()
+    return float(min(missing / slope, largest / 2)) if slope > 0 else 0.0
+
+
+def summed_up(wrong: dict[float, np.ndarray], error: float, seed: int) -> EpsStar:
     radii = sorted(wrong)
     table = np.stack([wrong[eps] for eps in radii])  # (E, N)
     value, lowest, highest = crossing_interval(radii, table, error, seed)
@@ -121,16 +170,3 @@ def crossing_interval(radii: Sequence[float], table: np.ndarray, error: float, s
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(found, [tail, 1 - tail], method="inverted_cdf")  # exact also where some are infinite
     return crossing(radii, table.mean(1), error), float(low), float(high)
-
-
-def wrong_on(model: Any, data: Any, chosen: Sequence[int], attack: Fitted | None, batch_size: int) -> np.ndarray:
-    """(N,) the share of each image that the model has wrong."""
-    shares = []
-    for start in range(0, len(chosen), batch_size):
-        batch = data.batch(chosen[start : start + batch_size]).to(model.device)
-        if len(batch):
-            images = batch.images if attack is None else attack(model, batch.images, batch.labels, batch.keys)
-            with torch.no_grad():
-                answers = model(images).argmax(1)
-            shares.append(1 - accuracy_left(answers, batch.labels, answers).cpu().numpy())
-    return np.concatenate(shares)

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from vallum.data import load_data
-from vallum.errors import UserError
 from vallum.evaluation import sections
-from vallum.evaluation.evaluator import choose
-from vallum.evaluation.fitting import source
-from vallum.evaluation.radius import wrong_on
+from vallum.evaluation.outside import Setting, fitted_to, setting, wrong_on
 from vallum.evaluation.statistics import Interval, mean_iou, rate
-from vallum.models import load_model
-from vallum.threats import threat as make_threat
+from vallum.models import Model
 from vallum.threats.universal.base import Fitted
 
 
@@ -53,29 +48,31 @@ def transfer_matrix(
     n: int | None = 500,
     seed: int = 0,
     batch_size: int = 64,
+    device: str = "auto",
     out: str | os.PathLike[str] | None = None,
 ) -> Transfer:
     """Fit the threat to each model, and try what was found on all of them, on the same images.
 
-    With `out`, the folder of a run, the matrix is in that run's report from then on.
+    `n` images of `data` are evaluated, and the threat is fitted on the others, or on what it names as its `data`. What
+    stands for a defence is what leaves least of it, of all that is found through its surfaces. With `out`, the folder
+    of a run, the matrix is in that run's report from then on.
 
     transfer_matrix({"plain": "builtin:signs_resnet", "robust": "builtin:signs_resnet_robust"}, "builtin:signs").left
     """
-    attack = make_threat(threat) if isinstance(threat, str) else threat
-    if not isinstance(attack, Fitted):
-        raise UserError(f"{attack.spec} is fitted to no model", remedy="give universal, with what it takes")
-    loaded, images = {name: load_model(model) for name, model in models.items()}, load_data(data)
-    chosen = choose(len(images), n if n is None else min(n, len(images) // 2), seed)
-    where = source(attack, images, chosen, seed)
-    if len(where.folds) > 1:
-        where = replace(where, folds=[sorted(set(range(len(images))) - set(chosen))])
-    found = {name: attack.fit(model, where.data, where.folds[0]) for name, model in loaded.items()}
+    place = setting(models, data, threat, n, seed, batch_size, device)
+    found = {name: _worst(model, place) for name, model in place.models.items()}
     rows: list[Fitted | None] = [*found.values(), None]
-    left = [[_left(1 - wrong_on(model, images, chosen, one, batch_size)) for model in loaded.values()] for one in rows]
-    made = Transfer(list(loaded), left, found, attack.spec, len(chosen))
+    left = [[_left(1 - wrong_on(model, place, one)) for model in place.models.values()] for one in rows]
+    made = Transfer(list(place.models), left, found, place.attack.spec, len(place.chosen))
     if out is not None:
         sections.write(out, made.section)
     return made
+
+
+def _worst(model: Model, place: Setting) -> Fitted:
+    """Of what is found through the surfaces of a defence what leaves least of it."""
+    ready = list(fitted_to(model, place.attack, place).values())
+    return ready[0] if len(ready) == 1 else max(ready, key=lambda one: float(wrong_on(model, place, one).mean()))
 
 
 def _left(right: Any) -> Interval:

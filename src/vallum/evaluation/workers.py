@@ -50,8 +50,8 @@ class Job:
             if isinstance(cell, Fit):
                 return self._fit(cell, threat, model)
             fit = self.plan.fit_of(cell)
-            assert fit is not None
-            threat = fitting.ready(threat, self.store.path(fit))
+            if fit is not None:
+                threat = fitting.ready(threat, self.store.path(fit))
         rows, finished, pictures = measure(cell, self.plan, model, self.data, threat)
         self.store.write_pictures(cell, pictures)  # first: a cell that has its rows is done
         self.store.write(cell, rows, finished)

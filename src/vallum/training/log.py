@@ -51,6 +51,9 @@ class Log:
             # What an earlier process wrote after its last checkpoint is written again, and the first is forgotten.
             self.board = TensorBoardLogger(self.folder, name="", version="tensorboard", purge_step=step or None)
 
+    def warn(self, doubt: str) -> None:
+        self.console.print(f"{self.title}: mind: {doubt}", highlight=False, markup=False, soft_wrap=True)
+
     def step(self, step: int, loss: float, lr: float) -> None:
         self.bar.update(self.task, completed=step, said=f"loss {loss:.4f}{self.known}")
         if self.board is not None:

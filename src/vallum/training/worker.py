@@ -104,19 +104,28 @@ class Worker:
         title = self.job.recipe.spec.partition(":")[0]
         with Log(self.job.folder, title, self.settings.epochs, steps, speaks=speaks, quiet=self.job.quiet) as self.log:
             self.log.begin(self.step)
+            at_once = max(1, self.loader.batch_size // (self.fabric.world_size * self.settings.accumulate))
+            doubts = self._told(self.job.recipe.doubts(self.model, self.loader.batch_size, at_once))
             while self.epoch < self.settings.epochs:
                 self._epoch(started)
             self.log.table(self.history)
+            doubts += self._told(self.job.recipe.hindsight(self.history[-1]))
         if self.average is not None and self.average_kept is not None:  # what is saved is judged
             self.average.take_place()
             self.average_kept.take_place()
         if speaks:  # else of the weights that were trained with the companion's, before an average takes their place
             with torch.random.fork_rng():
                 self.findings = self.job.recipe.finish(self.model.eval(), self.companion.eval())
+            self.findings |= {"doubts": doubts} if doubts else {}
             self.kept = self.job.recipe.keep(self.companion)
         if self.average is not None:
             self.average.take_place()
         return self.seconds
+
+    def _told(self, doubts: list[str]) -> list[str]:
+        for doubt in doubts:
+            self.log.warn(doubt)
+        return doubts
 
     @property
     def step(self) -> int:

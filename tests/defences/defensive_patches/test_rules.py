@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from patch_toys import CLASSES, SIZE, toy_data, world
 
+import vallum
 from vallum.defences.base import surfaces_of
 from vallum.defences.defensive_patches import PatchSet, Ring
 from vallum.defences.defensive_patches.rules import Diagonal, TwoPass
@@ -77,3 +80,12 @@ def test_an_attack_on_both_passes_reaches_the_choice(toy_nets: list[Model]) -> N
 def test_one_patch_for_all_is_no_rule(toy_nets: list[Model]) -> None:
     with pytest.raises(UserError, match="one patch for all classes"):
         Diagonal(toy_nets[0], PatchSet(PATCHES.patches[:1], MASK, CLASSES, (SIZE, SIZE)))
+
+
+def test_threats_that_are_fitted_meet_them(toy_nets: list[Model], tmp_path: Path) -> None:
+    rules = {"diagonal": Diagonal(toy_nets[0], PATCHES), "two": TwoPass(toy_nets[0], PATCHES)}
+    attack = "universal:eps=16/255,steps=1,images=4,targets=0"
+    run = vallum.evaluate(rules, toy_data(12), attack, n=4, undefended=False, out=tmp_path, progress=False)
+    for name, rule in rules.items():
+        fitted = {found["surface"] for found in run.perturbations if found["model"] == name}
+        assert fitted == {surface.name for surface in surfaces_of(rule, thorough=False)} - {"black-box"}

@@ -11,7 +11,7 @@ from torch import nn
 
 import vallum
 from vallum.defences import De3, Defence
-from vallum.defences.base import knobs_of
+from vallum.defences.base import knobs_of, surfaces_of
 from vallum.defences.chance import drawing
 from vallum.defences.stand_ins import Averaged
 from vallum.errors import UserError
@@ -229,3 +229,12 @@ def test_denoisers_that_make_something_else() -> None:
     ):
         with pytest.raises(UserError, match=said):
             load_model(text)
+
+
+@pytest.mark.parametrize("answer", ["mean", "vote"])
+def test_threats_that_are_fitted_meet_it(answer: str, tmp_path: Path) -> None:
+    defence = De3(linear(), Shrinks(), sigma=0.1, draws=2, answer=answer).eval()  # type: ignore[arg-type]
+    attack = "universal:eps=16/255,steps=1,images=4,targets=0"
+    run = vallum.evaluate(defence, Slopes(12), attack, n=4, draws=2, undefended=False, out=tmp_path, progress=False)
+    fitted = {found["surface"] for found in run.perturbations}
+    assert fitted == {surface.name for surface in surfaces_of(defence, thorough=False)} - {"black-box"}

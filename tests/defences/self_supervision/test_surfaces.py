@@ -242,3 +242,10 @@ def test_the_worst_of_all_surfaces_is_what_counts(hardened: Path, tmp_path: Path
     left = {row["surface"]: row["value"] for row in run.summary if row["threat"].startswith("apgd")}
     assert left["union"] <= min(value for name, value in left.items() if name != "union")
     assert len(left) > 15
+
+
+def test_threats_that_are_fitted_meet_it(tmp_path: Path) -> None:
+    defence = untrained("rotation(hidden=32)", steps=1)
+    attack = "universal:eps=16/255,steps=1,images=4,restarts=1,targets=0"
+    run = vallum.evaluate(defence, Suns(8), attack, n=2, draws=1, undefended=False, out=tmp_path, progress=False)
+    assert {found["surface"] for found in run.perturbations} == set(names(defence, thorough=False)) - {"black-box"}

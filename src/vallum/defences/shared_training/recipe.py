@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from vallum.defences.attack_mode import attack_mode, still_norms
 from vallum.defences.plain import correct
@@ -26,6 +27,9 @@ from vallum.threats.losses import cross_entropy
 from vallum.threats.norms import norm_named
 from vallum.threats.pgd import PGD
 from vallum.threats.universal import Universal
+
+FEW = 8  # heaps, below which batch norm knows what they share
+GAP = 0.05  # of accuracy, between training and evaluation mode
 
 
 @dataclass
@@ -94,6 +98,33 @@ class SharedTraining(Recipe):
     def companion(self, model: Model, images: Tensor) -> nn.Module:
         return Bank(self.bank, images[0], norm_named(self.norm), self.eps)
 
+    def doubts(self, model: Model, images: int, at_once: int) -> list[str]:
+        size, said = self._size(), []
+        if isinstance(size, int) and size > images:
+            said.append(
+                f"sharedness={self.sharedness} takes heaps of {size} images, and a weight step has {images}, "
+                f"which are one heap: raise the batch size to {size} or more, or lower sharedness"
+            )
+        heaps = self._heaps(at_once, 0 if model.classes is None else len(model.classes))
+        if heaps < FEW and self.batch_norm != "frozen" and any(isinstance(m, _BatchNorm) for m in model.modules()):
+            said.append(
+                f"batch norm sees {at_once} images at once in {heaps} {'heap' if heaps == 1 else 'heaps'}: while the "
+                "network is trained, their own statistics take away what so many share, and it learns little of it; "
+                f"write batch_norm=frozen, or take {FEW} heaps or more (a larger batch, a lower sharedness, fewer "
+                "parts), or a network with group or layer norm"
+            )
+        return said
+
+    def hindsight(self, row: Mapping[str, float]) -> list[str]:
+        trained, used = (row.get(name, math.nan) for name in ("train_robust_accuracy", "attacked_accuracy"))
+        if not trained - used > GAP:
+            return []
+        return [
+            f"of what is perturbed {trained:.1%} is right in training mode (train_robust_accuracy) and {used:.1%} "
+            "in the mode in which the network is used (attacked_accuracy): what was learnt hangs on the batches' own "
+            "statistics; write batch_norm=frozen, and judge it by an attack on the finished network"
+        ]
+
     def prepare(self, model: Model, batches: Sequence[Batch], context: Context) -> Sequence[Any]:
         how, bank = self._ascent(context), context.companion
         assert isinstance(bank, Bank)
@@ -144,6 +175,14 @@ class SharedTraining(Recipe):
         if self.norm == "1":
             return PGD(eps=self.eps, norm="1", steps=10)
         return Universal(eps=self.eps, norm=self.norm, steps=8, targets=0)
+
+    def _heaps(self, at_once: int, classes: int) -> int:
+        """In how many heaps the images are that go through the network at once, where they are fewest."""
+        size = self._size()
+        heaps = {"class": min(classes, at_once)}.get(str(size), 1)
+        if isinstance(size, int):
+            heaps = -(-at_once // size)
+        return min(heaps, self.bank) if self.bank and not self.steps else heaps
 
     def _size(self) -> Sharedness:
         """So many images in a row that about as many as `sharedness` says are perturbed among them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from vallum.threats.base import THREATS, Bounded, Budget, Threat
 from vallum.threats.norms import norm_named
 from vallum.threats.placement import covered
 from vallum.threats.universal.found import Found
-from vallum.threats.universal.pool import Pool
+from vallum.threats.universal.pool import Pool, marks
 
 
 class _Fitting(Threat):
@@ -57,7 +57,7 @@ class Fitted(_Fitting):
         chosen = list(range(len(images)) if indices is None else indices)
         pool = Pool(images, chosen, self.images, self.seed, getattr(model, "device", torch.device("cpu")))
         delta, facts = self.search(model, pool)
-        return replace(self, found=self.pack(delta[None].detach().cpu(), facts, {}))
+        return replace(self, found=replace(self.pack(delta[None].detach().cpu(), facts, {}), seen=(pool.marks,)))
 
     def pack(self, deltas: Tensor, facts: dict[str, Any], folds: dict[int, int]) -> Found:
         """What was found, (F, C, h, w), with all that is needed to use it."""
@@ -92,6 +92,9 @@ class Added(Fitted, Bounded):
 class Perturbation(Threat):
     """A universal perturbation from a file, as one that was fitted to another model: what of it transfers?
 
+    Where the file holds one for each of two halves of the images, an image meets that which was not fitted on it, and
+    `evaluate` tells of images that all were fitted on.
+
     >>> Perturbation("found.safetensors", eps=8 / 255).spec
     'perturbation:path=found.safetensors,eps=8/255'
     """
@@ -99,6 +102,10 @@ class Perturbation(Threat):
     path: str = parameter("a file that an evaluation left in `fitted/`, or that `Found.save` wrote")
     eps: float | None = parameter("bring it to this radius; none: as it is", None)
     seed: int = parameter("draws nothing", 0)
+
+    folds: Mapping[int, int] | None = field(
+        default=None, kw_only=True, repr=False, compare=False, metadata={"hidden": True, "help": "by the evaluation"}
+    )
 
     kind: ClassVar[Literal["clean", "noise", "corruption", "attack"]] = "attack"
 
@@ -111,7 +118,28 @@ class Perturbation(Threat):
         file = Path(self.path)
         if not file.is_file():
             raise UserError(f"{self.path} does not exist", remedy="name a file that vallum saved")
-        return _loaded(self.path, file.stat().st_mtime_ns)
+        found = _loaded(self.path, file.stat().st_mtime_ns)
+        if found.place and self.eps is not None:
+            raise UserError(
+                f"eps={self.eps:g} for a patch", "a patch has no radius: it may show anything", "leave it out"
+            )
+        return found
+
+    def meeting(self, data: Data, indices: Sequence[int]) -> tuple[Self, list[str]]:
+        """The same for these images, each with what was not fitted on it; and what there is to be warned of."""
+        found, folds, met = self.found, {}, 0
+        if not found.seen:
+            return self, [f"{self.spec} does not say which images it was fitted on: if on these, too little is left"]
+        known = marks(data, indices)
+        for index in indices:
+            others = [fold for fold, seen in enumerate(found.seen) if known.get(index) not in seen]
+            folds[index] = others[0] if others else 0
+            met += not others
+        notes = [
+            f"{self.spec} was fitted on {met} of the {len(indices)} images: less is left of these than of others; "
+            "take images of another split"
+        ]
+        return replace(self, folds=folds), notes if met else []
 
     @property
     def budget(self) -> Budget | None:
@@ -138,8 +166,8 @@ class Perturbation(Threat):
         self, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         found = self.found
-        if len(found.deltas) > 1:  # of two folds, made for another model: the first is as good as the other
-            found = replace(found, deltas=found.deltas[:1], folds={})
+        if self.folds is not None:
+            found = replace(found, folds=self.folds)
         moved, there = found.laid(images, keys, self._radius)
         return moved, covered(labels, there)
 

@@ -25,6 +25,15 @@ KEPT = 3  # what share of the candidates goes on: one of so many
 Votes = Counter[int]  # how often each wrong answer was given
 
 
+def cost_of(ways: float, images: int, steps: int) -> float:
+    """About how many passes it takes that so many ways compete, with so many images per step."""
+    passes = 0.0
+    for share in ROUNDS:
+        passes += ways * 3.0 * share * steps * images
+        ways = max(1.0, ways // KEPT)
+    return passes
+
+
 @dataclass
 class Way:
     """One way to look for a perturbation, and the best that it has led to."""

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from vallum.errors import UserError
 from vallum.images import Draws
 from vallum.specs import parameter
 from vallum.threats.base import THREATS
@@ -43,6 +44,14 @@ class UniversalDeepFool(Added):
 
     needs_gradient: ClassVar[bool] = True
     refuses_masks: ClassVar[str] = "it crosses one boundary for each image: take universal, which takes both"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("rounds", 1), ("images", 2)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name}={getattr(self, name)}", f"at least {least} is needed")
+        if not 0 < self.fooled <= 1:
+            raise UserError(f"fooled={self.fooled:g}", "a share of the images, above 0 and at most 1")
 
     @property
     def fitting_passes(self) -> float:

@@ -36,6 +36,7 @@ class Found:
     folds: Mapping[int, int] = field(default_factory=dict)  # by the image's key; 0 where it is not named
     place: str = ""  # of a patch; empty for what is added to all of the image
     seed: int = 0  # of the places
+    seen: tuple[frozenset[int], ...] = ()  # for each, what the images are known by that it was fitted on: see `marks`
 
     def on(self, images: Tensor, keys: Sequence[int] | Tensor | None, eps: float | None = None) -> Tensor:
         """The images with it; what is added is brought to the radius `eps` first, if it was found for another."""
@@ -54,10 +55,18 @@ class Found:
         if self.place:
             return Paste(cast(Place, self.place), self.seed).laid(images, deltas, named, "met")
         radius = self.eps if eps is None else eps
-        whole = repeated(deltas * (radius / self.eps) if radius != self.eps else deltas, *images.shape[-2:])
+        whole = repeated(deltas * self.factor(radius), *images.shape[-2:])
         ones, radii = torch.ones_like(whole), torch.full_like(whole[:, 0, 0, 0], radius)
         exact = norm_named(self.norm).project(whole, radii, -ones, ones)  # in the images' own precision
         return add(images, exact, named, "met"), torch.zeros_like(images[:, :1])
+
+    def factor(self, radius: float) -> float:
+        """What brings it to that radius."""
+        if radius == self.eps:
+            return 1.0
+        if not self.eps:
+            raise UserError("a perturbation of radius 0", "it is nothing, at any radius", "fit one with eps=8/255, say")
+        return radius / self.eps
 
     def save(self, path: str | Path) -> Path:
         """Write it as safetensors; `perturbation:PATH` is the threat that uses it again."""
@@ -68,6 +77,9 @@ class Found:
         if self.folds:
             tensors["keys"] = torch.tensor(list(self.folds), dtype=torch.int64)
             tensors["folds"] = torch.tensor(list(self.folds.values()), dtype=torch.int64)
+        if self.seen:
+            tensors["seen"] = torch.tensor([mark for marks in self.seen for mark in sorted(marks)], dtype=torch.int64)
+            known["seen"] = json.dumps([len(marks) for marks in self.seen])
         content = save(tensors, known)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, lambda aside: aside.write_bytes(content))
@@ -87,5 +99,8 @@ class Found:
         if "keys" in tensors:
             folds = dict(zip(tensors["keys"].tolist(), tensors["folds"].tolist(), strict=True))
         said = json.loads(facts["facts"])
-        where = {"place": facts.get("place", ""), "seed": int(facts.get("seed", 0))}
+        where: dict[str, Any] = {"place": facts.get("place", ""), "seed": int(facts.get("seed", 0))}
+        if "seen" in tensors:
+            parts = tensors["seen"].split(json.loads(facts["seen"]))
+            where["seen"] = tuple(frozenset(part.tolist()) for part in parts)
         return cls(tensors["deltas"], facts["norm"], float(facts["eps"]), said, folds, **where)

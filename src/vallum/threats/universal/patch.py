@@ -18,7 +18,7 @@ from vallum.threats.placement import Area, covered, side_for
 from vallum.threats.search import frozen
 from vallum.threats.universal.ascent import Ball, Counter, Seen
 from vallum.threats.universal.base import Fitted
-from vallum.threats.universal.candidates import ROUNDS, Way, compete, frequent, look, missed
+from vallum.threats.universal.candidates import Way, compete, cost_of, frequent, look, missed
 from vallum.threats.universal.found import Found
 from vallum.threats.universal.goals import accuracy_left, away, class_number, towards
 from vallum.threats.universal.laying import Paste, Place
@@ -64,7 +64,8 @@ class UniversalPatch(Fitted):
 
     @property
     def fitting_passes(self) -> float:
-        return (4.0 + self.targets) * 3.0 * sum(ROUNDS) * self.steps * min(self.batch_size, self.images)
+        ways = 1.0 + self.restarts if self.target is not None else 2 * (1.0 + self.restarts) + self.targets
+        return cost_of(ways, min(self.batch_size, self.images), self.steps)
 
     def pack(self, deltas: Tensor, facts: dict[str, Any], folds: dict[int, int]) -> Found:
         return Found(deltas, "inf", 0.5, facts, folds, place=self.place, seed=self.seed)

@@ -23,7 +23,7 @@ from vallum.threats.norms import norm_named
 from vallum.threats.search import frozen
 from vallum.threats.universal.ascent import Ball, Counter, Seen
 from vallum.threats.universal.base import Added
-from vallum.threats.universal.candidates import KEPT, ROUNDS, Way, compete, frequent, look
+from vallum.threats.universal.candidates import Way, compete, cost_of, frequent, look
 from vallum.threats.universal.found import Found
 from vallum.threats.universal.goals import Goal, accuracy_left, away, class_number, hide, scene, towards
 from vallum.threats.universal.patterns import FORMS, draw
@@ -71,11 +71,9 @@ class Universal(Added):
 
     @property
     def fitting_passes(self) -> float:
-        ways, passes = 7.0 + self.targets, 0.0
-        for share in ROUNDS:
-            passes += ways * 3.0 * share * self.steps * min(self.batch_size, self.images)
-            ways = max(1.0, ways // KEPT)
-        return passes
+        aimed = (self.target, self.scene, self.hide) != (None, None, None)
+        ways = (1 if aimed else 3) * (1.0 + self.restarts) + 1 + (0 if aimed else self.targets)
+        return cost_of(ways + (self.start is not None), min(self.batch_size, self.images), self.steps)
 
     def search(self, model: Any, pool: Pool) -> tuple[Tensor, dict[str, Any]]:
         draws, spent = Draws(self.seed, [0], "universal"), Counter()
@@ -111,7 +109,10 @@ class Universal(Added):
         elif self.scene is not None:
             if not 0 <= self.scene < len(pool.data):
                 raise UserError(f"scene={self.scene}", f"images 0 to {len(pool.data) - 1} are there to be shown")
-            goal = scene(pool.data.batch([self.scene]).labels[0].to(pool.device))
+            shown = pool.data.batch([self.scene])
+            if not len(shown):
+                raise UserError(f"scene={self.scene} cannot be read", remedy="take another image to be shown")
+            goal = scene(shown.labels[0].to(pool.device))
         else:
             names = ("margin", "clipped", "balanced") if segments else ("margin", "clipped", "cross_entropy")
             return [away(name) for name in names], away("margin")
@@ -131,7 +132,7 @@ class Universal(Added):
         if self.start is not None:
             before[self.start] = Found.load(self.start)
         for name, known in before.items():
-            there = known.deltas[:1].to(like) * (ball.eps / known.eps)
+            there = known.deltas[:1].to(like) * known.factor(ball.eps)
             if there.shape != like.shape:
                 raise UserError(f"{name} is {tuple(there.shape[1:])}", f"{tuple(like.shape[1:])} is needed")
             yield Way(f"{goals[0].name} from {name}", goals[0], ball.step(there, nothing, 0.0))
