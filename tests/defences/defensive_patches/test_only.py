@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 from patch_toys import SIZE, toy_data
 
 from vallum.defences.defensive_patches import Ring
 from vallum.defences.defensive_patches.only import Within, attacked
 from vallum.models import Model
 from vallum.threats import PGD, threat
+from vallum.threats.losses import loss_named
 
 FREE = Ring(outer=14, inner=10).mask(SIZE, SIZE)
 
@@ -37,7 +37,7 @@ def test_it_climbs_as_a_loop_does_that_masks_its_gradient(toy_nets: list[Model])
     for step in range(steps + 1):
         point = (batch.images + delta).clamp(0, 1).requires_grad_()
         logits = toy_nets[0](point)
-        losses = F.cross_entropy(logits, batch.labels, reduction="none")
+        losses = loss_named("cross_entropy")(logits, batch.labels)
         value = losses.detach() + 1000 * (logits.argmax(1) != batch.labels)
         better = value > worst
         best[better], worst[better] = point.detach()[better], value[better]

@@ -13,7 +13,7 @@ from vallum.defences.plain import correct
 from vallum.defences.shared_training.heaps import Heaps
 from vallum.images import Batch
 from vallum.models.model import Model
-from vallum.threats.losses import clipped_cross_entropy, cross_entropy
+from vallum.threats.losses import clipped_cross_entropy, loss_named
 from vallum.threats.norms import Norm
 from vallum.threats.search import frozen
 
@@ -62,7 +62,7 @@ def ascend(
     Each image's loss is clipped before it is summed, so that none outshouts the others. Gradients are summed in
     float64 and over processes before anything is made of them: who shares a heap, and where, changes no sign.
     """
-    loss = cross_entropy if how.clip is None else partial(clipped_cross_entropy, most=how.clip)
+    loss = loss_named("cross_entropy") if how.clip is None else partial(clipped_cross_entropy, most=how.clip)
     shared, looks = start, [start.new_full((), torch.nan) for _ in batches]
     low, high = box
     eps = _radii(heaps, start, how.eps)
