@@ -7,7 +7,7 @@ clips="video=npz:$folder/data/clips.npz"
 net=net:segmenter epochs=4 lr=0.001
 case $name in
 single) recipe="clips=0" ;;
-adversarial) with="adversarial:eps=2/255,steps=3" ;;
+adversarial) with="adversarial:eps=2/255,steps=3,class_weights=true" ;;
 *+shared) # one of the others, then hardened against universal perturbations
     net="$folder/models/${name%+shared}-$seed" epochs=1 lr=0.0005 with="shared_training:eps=8/255,sharedness=batch,batch_norm=frozen" ;;
 multi) recipe="$clips,keep_depth=true" ;;

@@ -8,5 +8,5 @@ net() { echo "python:benchmarks/nets.py:$1?weights=$weights/cifar10_$2.safetenso
     --with noisy_modelling:sigma=0.1,pretraining_epochs=4,pretraining_lr=0.002 --epochs 1 --lr 0.01 --batch-size 64 \
     --validation 0 --robust-images 0 --out "$folder/denoised" --quiet
 vallum evaluate denoised="$folder/denoised?trust=true" cnn_a="$(net cnn_a cnn_a_adv)" resnet4b="$(net resnet4b resnet4b_adv)" \
-    --data "folder:$data/test.zip" -n 100 --threat pgd:eps=2/255,steps=20 --threat pgd:eps=4/255,steps=20 \
+    --data "folder:$data/test.zip" -n 60 --threat pgd:eps=2/255,steps=20 --threat pgd:eps=4/255,steps=20 --workers 1 \
     --out "$folder/worst" --quiet

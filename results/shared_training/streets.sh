@@ -10,7 +10,7 @@ harden() {
         --epochs 3 --batch-size 16 --optimizer adamw --lr 0.0005 --flip --validation 0 --seed "$seed" \
         --out "$folder/$1-$seed" --quiet
 }
-for name in "${@:-plain adversarial 1-2 1-4 1-8 16-8 16-16}"; do
+for name in "${@:-plain adversarial 1-2 1-4 1-6 16-8 16-16}"; do
     for one in $name; do
         case $one in
         plain) [ -e "$folder/plain-$seed/vallum.json" ] || vallum train net:segmenter --data "$data" --task segment \
