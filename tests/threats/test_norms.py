@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
@@ -52,9 +52,13 @@ def test_projection_is_what_bisection_finds(norm: Norm, case: tuple[Tensor, Tens
         np.testing.assert_allclose(one.numpy(), wanted, atol=1e-9)  # 1e5 in float64 is known to 1e-11
 
 
+FAR = (torch.tensor([[[[0.875, 0.0]]]]), torch.tensor([[[[1e5, 1.0]]]]), torch.tensor([0.25]))
+
+
 @norms
 @settings(max_examples=40)
 @given(case=cases(), seed=st.integers(0, 2**32))
+@example(case=tuple(part.double() for part in FAR), seed=0)
 def test_projection_is_feasible_idempotent_and_no_feasible_point_is_nearer(
     norm: Norm, case: tuple[Tensor, Tensor, Tensor], seed: int
 ) -> None:

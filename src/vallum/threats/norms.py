@@ -114,6 +114,12 @@ class L2:
                 before, square = torch.where(grows, square, before), torch.where(grows, grown, square)
                 reached = torch.where(grows, reached, shorter)
                 torch.mul(delta, _wide(square.sqrt()).to(delta.dtype), out=inside).clamp_(low, high)
+            else:
+                reached = torch.zeros_like(room)  # nobody is left to be looked at
+            # Where lengths hardly differ their difference is mostly rounding, and a secant leads a little too far.
+            if bool((beyond := reached > room * (1 + 4 * (enough - 1))).any()):
+                square = torch.where(beyond, square + (room - reached) * slope, square)
+                torch.mul(delta, _wide(square.sqrt()).to(delta.dtype), out=inside).clamp_(low, high)
         return self._differentiable(delta, inside, room, square, low, high) if _followed(delta, low) else inside
 
     def _differentiable(
