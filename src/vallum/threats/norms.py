@@ -115,12 +115,21 @@ class L2:
                 reached = torch.where(grows, reached, shorter)
                 torch.mul(delta, _wide(square.sqrt()).to(delta.dtype), out=inside).clamp_(low, high)
             else:
-                reached = torch.zeros_like(room)  # nobody is left to be looked at
-            # Where lengths hardly differ their difference is mostly rounding, and a secant leads a little too far.
+                reached = _about(inside).square()
+            # Where lengths hardly differ their difference is mostly rounding, and a secant may lead too far.
             if bool((beyond := reached > room * (1 + 4 * (enough - 1))).any()):
-                square = torch.where(beyond, square + (room - reached) * slope, square)
+                square = torch.where(beyond, self._halved(delta, room, low, high), square)
                 torch.mul(delta, _wide(square.sqrt()).to(delta.dtype), out=inside).clamp_(low, high)
         return self._differentiable(delta, inside, room, square, low, high) if _followed(delta, low) else inside
+
+    def _halved(self, delta: Tensor, room: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """The square of the factor by halving, which is slow, and never beyond."""
+        below, above = torch.zeros_like(room), torch.ones_like(room)  # of the factor
+        for _ in range(80):
+            middle = (below + above) / 2
+            reached = _about((delta * _wide(middle).to(delta.dtype)).clamp(low, high)).square()
+            below, above = torch.where(reached > room, below, middle), torch.where(reached > room, middle, above)
+        return below.square()
 
     def _differentiable(
         self, delta: Tensor, inside: Tensor, room: Tensor, square: Tensor, low: Tensor, high: Tensor
