@@ -121,11 +121,13 @@ def _point_to(out: Path, quiet: bool) -> None:
     if not quiet and _speaks():
         from vallum.models import load_model
 
+        named = str(out)
         try:
-            load_model(str(out))
-            named = str(out)
+            load_model(named)
         except UntrustedCodeError:
-            named = f"{out}?trust=true"
+            named += "?trust=true"
+        except UserError:
+            pass  # the training itself went well, and whoever loads the folder is told what is missing
         typer.echo(f"\nModel: {printable(str(out))}\nNext:  {printable(shlex.join(['vallum', 'evaluate', named]))}")
 
 
