@@ -14,6 +14,7 @@ from vallum.errors import UserError
 from vallum.images import IGNORE
 from vallum.threats import DDN, FMN, SigmaZero, threat
 from vallum.threats.losses import fallen
+from vallum.threats.minimal import Nearest
 from vallum.threats.norms import norm_named
 
 ALL = ["ddn", "fmn:norm=inf", "fmn:norm=2", "fmn:norm=1", "fmn:norm=0", "sigma_zero"]
@@ -52,9 +53,10 @@ def nearest(norm: str, model: Linear, image: Tensor, label: int) -> float:
 
 @pytest.mark.parametrize("spec", ALL)
 @pytest.mark.parametrize("targeted", [False, True])
-def test_finds_the_distance_of_a_linear_model(spec: str, targeted: bool) -> None:
+@pytest.mark.parametrize("images_in", ["ball", "ball and box"])
+def test_finds_the_distance_of_a_linear_model(spec: str, targeted: bool, images_in: str) -> None:
     norm = NORM.get(spec, spec[-1] if spec[-1] != "f" else "inf")
-    images = grey_and_boxed(6)["ball and box" if norm != "2" else "ball"]
+    images = grey_and_boxed(6)[images_in]
     model = Linear(drawn(2, math.prod(SHAPE)) / 4)
     labels = model(images).argmax(1)
     attack = threat(f"{spec}{',' if ':' in spec else ':'}steps=200,targeted={str(targeted).lower()}")
@@ -145,3 +147,14 @@ def test_passes_are_counted_as_they_happen(spec: str) -> None:
     attack(model, torch.full((2, *SHAPE), 0.5), torch.zeros(2, dtype=torch.long))
     assert passes == {"forward": 7, "backward": 6}
     assert attack.passes == 7 + 2 * 6
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("label", [1, 255])
+def test_what_falls_by_less_than_rounding_has_not_fallen(label: int, targeted: bool) -> None:
+    images, logits = torch.rand(3, 1, 2, 2), torch.zeros(3, 300)
+    ahead, behind = (label, 7) if targeted else (7, label)
+    logits[:, behind] = 10
+    logits[:, ahead] = torch.tensor([10 + 1e-2, 10 + 4e-6, 10 - 1e-2])
+    nearest = Nearest(images, torch.full((3,), label), targeted, norm_named("2"))
+    assert nearest.offer(images, logits).tolist() == [True, False, False]

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from vallum.threats.scaled import scaled
+from vallum.threats.eased import eased
 
 BatchNormMode = Literal["eval", "train"]
 
@@ -28,7 +28,7 @@ def attack_mode(model: nn.Module, batch_norm: BatchNormMode) -> Iterator[None]:
         if batch_norm == "train":
             for norm, _ in norms:
                 norm.training, norm.track_running_stats = True, False
-        with scaled(model):
+        with eased(model):
             yield
     finally:
         for module, was in training:

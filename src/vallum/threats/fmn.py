@@ -16,6 +16,7 @@ from vallum.threats.minimal import SHARE, Minimal, Nearest, annealed
 from vallum.threats.norms import norm_named
 from vallum.threats.search import frozen
 
+HAIR = 1e-3
 DUAL = {"inf": "1", "2": "2", "1": "inf"}  # how long a gradient is to one who moves by so much in a norm
 
 
@@ -81,8 +82,10 @@ class FMN(Minimal):
             guessed = best.length + (gains < values.abs().double()[:, None]).sum(1) + 1
             farther = torch.where(best.distance.isfinite(), farther, farther.maximum(guessed))
             return torch.where(falls, closer, farther)
-        slope = norm_named(DUAL[self.norm]).length(gradient).clamp_min(1e-12)
-        guessed = (best.length + values.abs().double() / slope) * (1 + change)  # beyond the boundary, not upon it
+        room = torch.where(gradient > 0, best.high - delta, delta - best.low)  # what cannot move adds no slope
+        slope = norm_named(DUAL[self.norm]).length(gradient * (room > 0)).clamp_min(1e-12)
+        # Beyond the boundary, not upon it: by a hair, but of a mask's last pixels to where the next one falls.
+        guessed = (best.length + values.abs().double() / slope) * (1 + (change if best.labels.ndim > 1 else HAIR))
         closer = torch.minimum(radius * (1 - change), best.distance)
         farther = torch.where(best.distance.isfinite(), radius * (1 + change), guessed)
         return torch.where(falls, closer, farther)

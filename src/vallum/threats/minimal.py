@@ -16,6 +16,7 @@ from vallum.threats.losses import fallen, spared
 from vallum.threats.norms import Norm
 from vallum.threats.search import overlay
 
+ROUNDING = 2e-6  # of the largest logit: the nearest image lies on the border, and must lie on the far side of it
 SHARE = "of a mask's labelled pixels: an image has fallen once so many of them have; a classifier has no masks"
 
 
@@ -58,7 +59,10 @@ class Nearest:
         self.length = torch.zeros_like(self.distance)  # how far away the last candidates were
 
     def offer(self, candidates: Tensor, logits: Tensor) -> Tensor:
-        """One candidate for each image; says which of them fall."""
+        """One candidate for each image; says which fall, and would where sums round otherwise."""
+        labels = self.labels if self.labels.ndim == 1 else self.labels.where(self.labels != IGNORE, 0)
+        trifle = ROUNDING * logits.detach().abs().amax(1, keepdim=True)
+        logits = logits.scatter_add(1, labels[:, None], -trifle if self.targeted else trifle)
         falls = fallen(logits, self.labels, self.targeted, self.share)
         self.length = self.norm.length(candidates - self.clean)
         nearer = falls & (self.length < self.distance)

@@ -5,51 +5,23 @@ Up to rounding the same comes out: on a processor torch multiplies and adds as w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-@contextmanager
-def scaled(model: Any) -> Iterator[None]:
-    """Meanwhile each batch norm in evaluation mode multiplies and adds, and its weights have no gradient.
-
-    >>> norm, images = nn.BatchNorm2d(3).eval(), torch.rand(2, 3, 4, 4)
-    >>> with scaled(norm):
-    ...     torch.allclose(norm(images), images / (1 + norm.eps) ** 0.5), norm(images).requires_grad
-    (True, False)
-    """
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    # A compiled network would be compiled anew for each change.
-    compiled = any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in modules)
-    changed = [] if compiled else [m for m in modules if _stands_still(m)]
-    try:
-        for norm in changed:
-            norm.forward = _forward(norm)
-        yield
-    finally:
-        for norm in changed:
-            norm.__dict__.pop("forward", None)
-
-
-def _stands_still(module: Any) -> bool:
+def stands_still(module: Any) -> bool:
+    """Whether it is a batch norm in evaluation mode that does what torch's or timm's do."""
     known = isinstance(module, nn.BatchNorm2d) and (
         type(module).forward is nn.BatchNorm2d.forward or type(module).__module__.startswith("timm.layers.norm_act")
     )
-    return (
-        known
-        and not module.training
-        and module.running_mean is not None
-        and module.weight is not None
-        and module.running_mean.device.type == "cpu"  # measured there alone
-        and "forward" not in module.__dict__
-    )
+    return known and not module.training and module.running_mean is not None and module.weight is not None
 
 
-def _forward(norm: Any) -> Callable[[Tensor], Tensor]:
+def scaled(norm: Any) -> Callable[[Tensor], Tensor]:
+    """The norm's forward pass as one multiplication and one addition; its weights have no gradient."""
     with torch.no_grad():
         scale = norm.weight / (norm.running_var + norm.eps).sqrt()
         shift = norm.bias - norm.running_mean * scale

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from vallum.threats.eased import eased
 from vallum.threats.losses import fallen
-from vallum.threats.scaled import scaled
 from vallum.threats.segmentation_losses import wrong_share
 
 
@@ -106,13 +106,13 @@ def frozen(model: nn.Module) -> Iterator[None]:
     """Gradients flow to the images and to nothing else, even where the caller has switched them off.
 
     No parameter takes part meanwhile, which saves its share of the backward pass, and batch norm is a scale and a shift
-    (see `scaled`). What each parameter's requires_grad was is put back, also when the attack is interrupted.
+    (see `eased`). What each parameter's requires_grad was is put back, also when the attack is interrupted.
     """
     parameters = [p for p in model.parameters() if p.requires_grad] if isinstance(model, nn.Module) else []
     try:
         for p in parameters:
             p.requires_grad_(False)
-        with torch.inference_mode(False), torch.enable_grad(), scaled(model):
+        with torch.inference_mode(False), torch.enable_grad(), eased(model):
             yield
     finally:
         for p in parameters:
