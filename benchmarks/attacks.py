@@ -16,7 +16,8 @@ sides take the same steps: vallum's attacks run to their end here, though they w
 what that saves is the last column. Rounds of the two sides alternate, after one that warms up and
 counts: passes forward and back, and the most memory that tensors held at once, as a ratio. Seconds are those of the
 process, so that whatever else the machine does meets both; the ratio is the median over rounds of theirs over ours,
-with its extremes: above 1 vallum is the faster.
+with its extremes, and beside it the ratio of each side's
+least seconds, which neighbours on the machine disturb less: above 1 vallum is the faster.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from vallum.specs import read_value
 from vallum.threats import threat
 
 COLUMNS = ("on", "attack", "peer", "theirs", "ours", "passes theirs", "ours", "seconds theirs", "ours",
-           "theirs / ours", "memory ours / theirs", "theirs / ours as it comes")  # fmt: skip
+           "theirs / ours", "of the least", "memory ours / theirs", "theirs / ours as it comes")  # fmt: skip
 
 
 class Counted(nn.Module):
@@ -122,13 +123,14 @@ def race(name: str, model: nn.Module, batch: Batch, eps: float, given: argparse.
             early = timed(mine(row, on, whole=False), batch)
         except Exception as error:
             text = f"does not run here: {type(error).__name__}: {str(error)[:80]}".replace("\n", " ")
-            print(f"| {name} | {row} | {who} | {text} |{' |' * 8}", flush=True)
+            print(f"| {name} | {row} | {who} | {text} |{' |' * 9}", flush=True)
             continue
         seconds = [statistics.median(pair[side] for pair in pairs) for side in (0, 1)]
         ratios = sorted(a / b for a, b in pairs)
         cells = [name, row, who, score(on, batch, found, row), score(on, batch, own, row), passes, own_passes]
         cells += [f"{one:.2f}" for one in seconds]
         cells += [f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"]
+        cells += [f"{min(a for a, _ in pairs) / min(b for _, b in pairs):.2f}"]
         cells += [f"{own_held / max(held, 1):.2f}", f"{seconds[0] / early:.1f}"]
         print(f"| {' | '.join(cells)} |", flush=True)
 
