@@ -65,7 +65,7 @@ def only(model: nn.Module, original: Tensor, free: Tensor) -> nn.Module:
         if hasattr(model, name):
             setattr(shown, name, getattr(model, name))
     shown.train(model.training)
-    return shown  # type: ignore[no-any-return]
+    return shown
 
 
 @dataclass(frozen=True, eq=False)
