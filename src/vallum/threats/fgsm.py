@@ -14,6 +14,7 @@ from vallum.threats.base import THREATS, Bounded
 from vallum.threats.losses import LossName, loss_named
 from vallum.threats.norms import norm_named, per_image
 from vallum.threats.search import frozen
+from vallum.threats.slope import slope_of
 
 
 @THREATS.register("fgsm")
@@ -47,7 +48,7 @@ class FGSM(Bounded):
             eps, low, high = per_image(self.eps, clean), -clean, 1 - clean
             delta = norm.random(draws, eps, low, high) if self.random_start else torch.zeros_like(clean)
             point = (clean + delta).clamp(0, 1).requires_grad_()
-            (gradient,) = torch.autograd.grad(loss(model(point), labels).sum(), point)
-            uphill = -gradient if self.targeted else gradient
-            step = norm.steepest(uphill, eps, low - delta, high - delta)
+            values = loss(model(point), labels)
+            gradient = slope_of(-values if self.targeted else values, point)
+            step = norm.steepest(gradient, eps, low - delta, high - delta)
             return (clean + norm.project(delta + step, eps, low, high)).clamp(0, 1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vallum.images import Draws
+from vallum.threats.norms import at_least_float32
 
 SHRINKS_AT = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10000 queries: there the squares' area is halved
 AT_ONCE = 50  # queries for which an image draws together
@@ -106,6 +107,7 @@ def moved_energy(proposals: Proposals, query: int, side: int, delta: Tensor, eps
     def energy(of: Tensor) -> Tensor:
         return of.double().square().flatten(2).sum(2)  # (N, C)
 
+    precision = at_least_float32(delta)
     held = energy(delta * into).sqrt()
     spare = (eps.view(-1, 1).double().square() - energy(delta).sum(1, keepdim=True)).clamp_min(0) / delta.shape[1]
     budget = (energy(delta * (into | out)) + spare).sqrt()
@@ -115,10 +117,10 @@ def moved_energy(proposals: Proposals, query: int, side: int, delta: Tensor, eps
     rows, columns = (places.clamp(0, side - 1) for places in to)
     shape = pair[:, None].gather(2, rows[:, None, :, None].expand(-1, 1, -1, side))  # (N, 1, H, side)
     shape = shape.gather(3, columns[:, None, None, :].expand(-1, 1, delta.shape[2], -1)) * into  # (N, 1, H, W)
-    old = delta * into / held.clamp_min(1e-12).to(delta)[..., None, None]
+    old = delta * into / held.clamp_min(1e-12).to(precision)[..., None, None]
     new = shape * proposals.colour(query) + old
     new = torch.where(energy(new)[..., None, None] > 0, new, old)  # in a window of one pixel the two may cancel
-    new = new * (budget / energy(new).sqrt().clamp_min(1e-12)).to(delta)[..., None, None]
+    new = new * (budget / energy(new).sqrt().clamp_min(1e-12)).to(precision)[..., None, None]
     moved = torch.where(into, new, torch.where(out, 0, delta))
     length = energy(moved).sum(1).sqrt().clamp_min(1e-12)
-    return moved * (eps.flatten().double() / length).to(delta).view(-1, 1, 1, 1)
+    return (moved * (eps.flatten().double() / length).to(precision).view(-1, 1, 1, 1)).to(delta.dtype)
