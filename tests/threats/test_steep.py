@@ -66,9 +66,12 @@ def test_gradients_break_in_the_norm_2_what_random_search_breaks() -> None:
 def test_an_evaluation_reports_what_an_infinite_slope_leads_to() -> None:
     model, images, labels = photographs()
     labels[:5] = torch.arange(5)  # each class once, so that clean accuracy is below 1
-    run = evaluate({"gamma": load_model(model.eval(), classes=5)}, (images, labels), [f"pgd:eps={EPS},norm=2,steps=10"])
-    clean, attacked, *_ = (row["value"] for row in run.summary)
-    assert attacked < 0.5 * clean
+    attacks = ["apgd:eps=0.5,norm=2,steps=20", "fmn:steps=30"]
+    run = evaluate({"gamma": load_model(model.eval(), classes=5)}, (images, labels), attacks)
+    clean, bounded, unbounded, *_ = (row["value"] for row in run.summary)
+    assert clean > 0.7
+    assert bounded < 0.1
+    assert unbounded == 0
 
 
 def test_a_finite_gradient_is_as_autograd_gives_it() -> None:
