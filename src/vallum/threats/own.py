@@ -17,7 +17,7 @@ from vallum.errors import UserError
 from vallum.marks import mark_of
 from vallum.own_code import find
 from vallum.specs import parameter, write_value
-from vallum.threats.base import THREATS, Budget, Threat
+from vallum.threats.base import THREATS, Budget, Threat, check_radius
 from vallum.threats.foreign import LIBRARIES, Ball, Run, ball_of, library_of, runner_of
 from vallum.threats.norms import norm_named
 from vallum.threats.search import frozen
@@ -66,8 +66,8 @@ class Own(Threat):
             norm = "inf"
         if norm is not None:
             norm_named(norm)
-        if eps is not None and not 0 <= eps < float("inf"):
-            raise UserError(f"eps={eps:g}", "a radius is finite and not negative", "write eps=8/255")
+        if eps is not None and norm is not None:
+            check_radius(eps, norm_named(norm).name)
         object.__setattr__(self, "_ball", Ball(eps, norm))
 
     def _find(self) -> Any:
