@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 import vallum
+from vallum.cli.table import print_run
 from vallum.defences.base import Defence, Surface
 from vallum.evaluation import Run
-from vallum.evaluation.statistics import mcnemar
+from vallum.evaluation.statistics import holm, mcnemar
 from vallum.evaluation.summary import UNION, WORST
 from vallum.models.model import Wrapped
 from vallum.report import write_report
 from vallum.report.gallery import gallery
-from vallum.report.headline import headlines, holm, masked, sentences
+from vallum.report.headline import headlines, masked, sentences
 from vallum.report.study import Study, studies
 
 NOISE, WEAK, STRONG = "gaussian:std=0.2", "pgd:eps=2/255,steps=2", "pgd:eps=12/255,steps=2"
@@ -111,6 +114,52 @@ def test_the_headline_says_what_is_left_and_what_decides(tmp_path: Path) -> None
     assert second.startswith("two: ")
     assert "under the worst attack" in compared
     assert [one.attacks for one in headlines(study)] == [1, 1]
+
+
+class Knowing(nn.Module):
+    """Right on the first so many of the images that `numbered` makes, for each of which the right class is 1."""
+
+    def __init__(self, known: int) -> None:
+        super().__init__()
+        self.known = known
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        right = (images[:, 0, 0, 0] * 100).round() < self.known
+        return torch.stack([~right, right], 1) * 9.0
+
+
+def numbered(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return (torch.arange(n) / 100)[:, None, None, None].expand(n, 3, 4, 4).clone(), torch.ones(n, dtype=torch.long)
+
+
+def test_what_is_said_of_two_models_is_held_against_all_comparisons(tmp_path: Path) -> None:
+    """Six images apart is p = 0.031 by itself; of three comparisons it decides nothing, with eight apart it does."""
+    models = {name: Knowing(known).eval() for name, known in (("one", 10), ("two", 16), ("three", 10))}
+    run = vallum.evaluate(models, numbered(20), [], out=tmp_path / "three", progress=False)
+    [study] = studies([run])
+    assert [(pair["p"], pair["holm"], pair["of"]) for pair in study.comparisons] == [
+        (0.03125, 0.09375, 3),
+        (1.0, 1.0, 3),
+        (0.03125, 0.09375, 3),
+    ]
+    said = sentences(study)[-3]
+    assert said.startswith("two keeps 30.0 points [")
+    how = "McNemar, exact, corrected for 3 comparisons"
+    assert said.endswith(f"more than one clean, which may be chance (p = 0.094, {how}).")
+    out = io.StringIO()
+    print_run(run, Console(file=out, width=200))
+    lines = [line.strip() for line in out.getvalue().splitlines()]
+    gain = study.comparisons[0]
+    ends = f"[{100 * gain['gain_low']:+.1f}, {100 * gain['gain_high']:+.1f}]"
+    assert f"two minus one, clean: +30.0 {ends} points, p = 0.094" in lines
+    assert any(line.startswith("three minus two, clean: -30.0 [-") for line in lines)
+    assert "p: McNemar, exact, corrected as Holm does for all 3 comparisons" in lines
+    assert "0.031" not in out.getvalue()
+
+    models = {name: Knowing(known).eval() for name, known in (("one", 18), ("two", 10))}
+    [study] = studies([vallum.evaluate(models, numbered(20), [], out=tmp_path / "two", progress=False)])
+    assert sentences(study)[-1].startswith("one keeps 40.0 points [")
+    assert sentences(study)[-1].endswith("more than two clean (p = 0.0078, McNemar, exact).")
 
 
 class Rounding(Defence):

@@ -30,11 +30,11 @@ def markdown(runs: Sequence[Run]) -> str:
         head = ["threat", *study.names]
         rows = [[_bold(row.threat, row.worst), *map(_cell, row.cells)] for row in tables.rates(study)]
         parts += ["", _md(caption(study)), "", *_md_table(head, rows)]
-        if pairs := tables.compared(study):
+        if pairs := study.comparisons:
             head = ["threat", "first", "second", "second minus first", "p", "p, corrected"]
             rows = [
-                [pair["threat"], pair["first"], pair["second"], _gain(pair), f"{pair['p']:.2g}", f"{pair['holm']:.2g}"]
-                for pair in pairs
+                [*(one[k] for k in ("threat", "first", "second")), tables.gained(one), _p(one["p"]), _p(one["holm"])]
+                for one in pairs
             ]
             parts += ["", f"{pairs[0]['test']}, corrected as Holm does", "", *_md_table(head, rows)]
         for section in study.sections:
@@ -99,8 +99,8 @@ def _numbers(cell: dict[str, Any] | None) -> str:
     return " ".join(filter(None, (cell["said"], cell["between"], cell["p"]))) if cell else ""
 
 
-def _gain(pair: dict[str, float]) -> str:
-    return f"{100 * pair['gain']:+.1f} [{100 * pair['gain_low']:+.1f}, {100 * pair['gain_high']:+.1f}]"
+def _p(value: float) -> str:
+    return f"{value:.2g}"
 
 
 def _md_table(head: list[str], rows: list[list[str]]) -> list[str]:

@@ -107,7 +107,7 @@ def _shown(study: Study, megabytes: float) -> dict[str, Any]:
         "energies": energies(study, median_snr(study)),
         "heatmaps": heatmaps(study),
         "gallery": gallery(study, megabytes),
-        "compared": tables.compared(study),
+        "compared": study.comparisons,
         "gains": [dots for dots in gains(study)[:3] if len(dots.rows) <= 30],
         "extras": [_extra(section) for section in study.sections],
         "costs": tables.costs(study),

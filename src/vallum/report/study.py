@@ -10,7 +10,7 @@ from typing import Any
 from vallum.evaluation.plan import PlannedModel, PlannedThreat
 from vallum.evaluation.run import Run
 from vallum.evaluation.sections import KINDS, Section, read
-from vallum.evaluation.statistics import Interval
+from vallum.evaluation.statistics import Interval, holm
 from vallum.evaluation.summary import WORST, Outcome, comparisons, headlines, together
 from vallum.report.perturbations import fitted
 
@@ -65,13 +65,18 @@ class Study:
 
     @cached_property
     def comparisons(self) -> list[dict[str, Any]]:
-        """Pairs of models on the same images; under the worst attack only where both met the same attacks."""
-        found = comparisons(self.shown)
-        return [
+        """Pairs of models on the same images, under the worst attack only where both met the same attacks.
+
+        `holm` is what a pair's p becomes where it is one of so many (`of`): that one is held against 0.05.
+        """
+        found = self.runs[0].comparisons if len(self.runs) == 1 else comparisons(self.shown)
+        kept = [
             pair
             for pair in found
             if pair["threat"] != WORST or self.attacks_of(pair["first"]) == self.attacks_of(pair["second"])
         ]
+        corrected = holm([pair["p"] for pair in kept])
+        return [{**pair, "holm": p, "of": len(kept)} for pair, p in zip(kept, corrected, strict=True)]
 
     @cached_property
     def sections(self) -> list[Section]:

@@ -7,7 +7,6 @@ from typing import Any
 
 from vallum.evaluation.statistics import Interval
 from vallum.evaluation.summary import UNION, WORST
-from vallum.report.headline import holm
 from vallum.report.study import Study
 
 MANY = 6  # corruptions, beyond which they have a table of their own, folded
@@ -73,7 +72,6 @@ def draws(study: Study) -> list[dict[str, Any]]:
     ]
 
 
-def compared(study: Study) -> list[dict[str, Any]]:
-    """Every pair on every threat, with p-values corrected for their number."""
-    pairs = study.comparisons
-    return [{**pair, "holm": p} for pair, p in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True)]
+def gained(pair: dict[str, Any]) -> str:
+    """How much more the second of two models keeps, in points."""
+    return f"{100 * pair['gain']:+.1f} [{100 * pair['gain_low']:+.1f}, {100 * pair['gain_high']:+.1f}]"
