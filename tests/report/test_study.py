@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from vallum.evaluation.statistics import holm, mcnemar
 from vallum.evaluation.summary import UNION, WORST
 from vallum.models.model import Wrapped
 from vallum.report import write_report
+from vallum.report.export import latex, markdown
 from vallum.report.gallery import gallery
 from vallum.report.headline import headlines, masked, sentences
 from vallum.report.study import Study, studies
@@ -93,7 +95,27 @@ def test_worst_cases_over_other_attacks_are_not_compared(tmp_path: Path) -> None
     assert study.uneven
     assert {pair["threat"] for pair in study.comparisons} == {"clean"}
     assert ("one", WORST) in study.rates
-    assert "did not meet the same attacks" in write_report(runs, tmp_path / "page.html").read_text("utf-8")
+    said = "These models did not meet the same attacks: their worst cases are not of the same thing."
+    text, tex = markdown(runs), latex(runs)
+    for page in (write_report(runs, tmp_path / "page.html").read_text("utf-8"), text, tex.split("tabular")[0]):
+        assert said in page
+    for page in (text, tex):
+        assert "worst of its own attacks" in page
+        assert "worst attack" not in page
+    assert text.index("| threat |") < text.index(said)
+    for run in runs:  # each of them made a part of the table
+        (run.folder / "environment.json").write_text(
+            json.dumps({"command": f"vallum evaluate --out {run.folder.name}"})
+        )
+    assert [line for line in markdown(runs).splitlines() if line.startswith("    ")] == [
+        "    vallum evaluate --out 0",
+        "    vallum evaluate --out 1",
+    ]
+    out = io.StringIO()
+    print_run(evaluated(tmp_path / "same", {"one": 0, "two": 1}, [WEAK]), Console(file=out))
+    both = [Run(tmp_path / "same")]
+    assert "did not meet" not in out.getvalue() + markdown(both) + latex(both)
+    assert "**worst attack**" in markdown(both)
 
 
 def test_other_images_stand_apart(tmp_path: Path) -> None:
@@ -146,6 +168,7 @@ def test_what_is_said_of_two_models_is_held_against_all_comparisons(tmp_path: Pa
     assert said.startswith("two keeps 30.0 points [")
     how = "McNemar, exact, corrected for 3 comparisons"
     assert said.endswith(f"more than one clean, which may be chance (p = 0.094, {how}).")
+    assert sentences(study)[-2].startswith("one and three keep equally much clean: 0.0 points [-")
     out = io.StringIO()
     print_run(run, Console(file=out, width=200))
     lines = [line.strip() for line in out.getvalue().splitlines()]

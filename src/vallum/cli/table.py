@@ -14,7 +14,8 @@ from vallum.evaluation.run import Run
 from vallum.evaluation.sections import Rates
 from vallum.evaluation.statistics import Interval
 from vallum.evaluation.summary import WORST, Outcome, headlines, ignorant
-from vallum.report.study import studies
+from vallum.report.headline import cautions
+from vallum.report.study import Study, studies
 from vallum.report.tables import gained
 
 
@@ -45,18 +46,20 @@ def print_run(run: Run, console: Console | None = None) -> None:
         if one.worst is not None and (one.threat == WORST or not attacked):
             parts = ", ".join(f"{name} {100 * at.value:.1f}" for name, at in one.metrics().items())
             console.print(_text(f"{one.model} draws at random; {one.threat}: {parts}", "dim"))
-    _print_pairs(run, WORST if attacked or not shown else shown[-1].threat, console)
+    [study] = studies([run])
+    _print_pairs(study, WORST if attacked or not shown else shown[-1].threat, console)
     for note in run.environment.get("notes", []):
         console.print(_text(note))
     if run.left_out:
         console.print(_text(f"{len(run.left_out)} left out, as they could not be read: report.html names them", "bold"))
+    for caution in cautions(study):
+        console.print(_text(caution, "bold"))
     if run.unfinished:
-        console.print(_text(f"{run.unfinished} cells are not finished: the same command goes on with them", "bold"))
+        console.print(_text("The same command goes on with what is not finished", "bold"))
 
 
-def _print_pairs(run: Run, threat: str, console: Console) -> None:
+def _print_pairs(study: Study, threat: str, console: Console) -> None:
     """How much more each model keeps than each other, and whether that is chance: as the report says it."""
-    [study] = studies([run])
     pairs = [pair for pair in study.comparisons if pair["threat"] == threat]
     for pair in pairs:
         said = f"{pair['second']} minus {pair['first']}, {threat}: {gained(pair)} points, p = {pair['holm']:.2g}"

@@ -16,7 +16,7 @@ from vallum.evaluation.statistics import Interval
 from vallum.evaluation.store import write_text
 from vallum.report import tables
 from vallum.report.figures import caption, figures
-from vallum.report.headline import sentences
+from vallum.report.headline import cautions, sentences
 from vallum.report.kinds import table
 from vallum.report.study import studies
 from vallum.report.svg import alone
@@ -28,8 +28,10 @@ def markdown(runs: Sequence[Run]) -> str:
     for study in studies(runs):
         parts += [f"- {_md(sentence)}" for sentence in sentences(study)]
         head = ["threat", *study.names]
-        rows = [[_bold(row.threat, row.worst), *map(_cell, row.cells)] for row in tables.rates(study)]
+        rows = [[_bold(row.name, row.worst), *map(_cell, row.cells)] for row in tables.rates(study)]
         parts += ["", _md(caption(study)), "", *_md_table(head, rows)]
+        for caution in cautions(study):
+            parts += ["", _md(caution)]
         if pairs := study.comparisons:
             head = ["threat", "first", "second", "second minus first", "p", "p, corrected"]
             rows = [
@@ -42,8 +44,8 @@ def markdown(runs: Sequence[Run]) -> str:
                 rows = [[name, *map(_numbers, cells)] for name, cells in table(section)]
                 parts += ["", _md(section.title), "", *_md_table([section.row_is, *section.columns], rows)]
                 parts += ["", _md(section.note)] if section.note else []
-        command = study.runs[0].environment.get("command")
-        parts += ["", f"    {printable(str(command))}", ""] if command else [""]  # indented: code, whatever is in it
+        commands = [command for run in study.runs if (command := run.environment.get("command"))]
+        parts += ["", *(f"    {printable(str(command))}" for command in commands), ""]  # indented: code, whatever it is
     return "\n".join(parts)
 
 
@@ -51,11 +53,12 @@ def latex(runs: Sequence[Run]) -> str:
     """A table for each study, with booktabs; the worst attack is bold."""
     parts = ["% \\usepackage{booktabs}"]
     for study in studies(runs):
-        parts += ["\\begin{table}", "\\centering", f"\\caption{{{_tex(caption(study))}}}"]
+        said = ". ".join(filter(None, (caption(study), " ".join(cautions(study)))))
+        parts += ["\\begin{table}", "\\centering", f"\\caption{{{_tex(said)}}}"]
         parts += [f"\\begin{{tabular}}{{l{'r' * len(study.names)}}}", "\\toprule"]
         parts += [" & ".join(map(_tex, ["threat", *study.names])) + r" \\", "\\midrule"]
         for row in tables.rates(study):
-            cells = [_tex(row.threat), *(_tex(_cell(at)) for at in row.cells)]
+            cells = [_tex(row.name), *(_tex(_cell(at)) for at in row.cells)]
             if row.worst:
                 parts += ["\\midrule"]
                 cells = [f"\\textbf{{{cell}}}" for cell in cells]

@@ -66,6 +66,16 @@ def sentences(study: Study) -> list[str]:
     return said + masked(study) + [compared(pair) for pair in deciding(study)]
 
 
+def cautions(study: Study) -> list[str]:
+    """What forbids to read the table as a comparison of models, or as finished."""
+    found = []
+    if study.uneven:
+        found.append("These models did not meet the same attacks: their worst cases are not of the same thing.")
+    if unfinished := sum(run.unfinished for run in study.runs):
+        found.append(f"{unfinished} cells are not finished: the numbers are of what there is.")
+    return found
+
+
 def masked(study: Study) -> list[str]:
     """For each defence that an attacker who ignores it hurts clearly more than one who knows it: his attack fails."""
     found = []
@@ -107,6 +117,8 @@ def compared(pair: dict[str, Any]) -> str:
     )
     by = f"{100 * abs(pair['gain']):.1f} points [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
     how = f"{_p(pair['holm'])}, {pair['test']}{_correction(pair)}"
+    if pair["gain"] == 0:
+        return f"{pair['first']} and {pair['second']} keep equally much {under}: {by} apart."
     if pair["holm"] > 0.05:
         return f"{more} keeps {by} more than {less} {under}, which may be chance ({how})."
     return f"{more} keeps {by} more than {less} {under} ({how})."

@@ -24,7 +24,7 @@ from vallum.report.curves import curves, energies, median_snr, severities
 from vallum.report.figure import Chart, said
 from vallum.report.figures import gains
 from vallum.report.gallery import MEGABYTES, gallery
-from vallum.report.headline import headlines, sentences
+from vallum.report.headline import cautions, headlines, sentences
 from vallum.report.heatmap import heatmaps
 from vallum.report.kinds import figure, slider, table, universal
 from vallum.report.study import Study, studies
@@ -93,7 +93,7 @@ def _shown(study: Study, megabytes: float) -> dict[str, Any]:
         "names": study.names,
         "metric": study.metric,
         "measured": study.measured,
-        "uneven": study.uneven,
+        "cautions": cautions(study),
         "headlines": headlines(study),
         "sentences": sentences(study),
         "rows": main,
@@ -113,7 +113,6 @@ def _shown(study: Study, megabytes: float) -> dict[str, Any]:
         "costs": tables.costs(study),
         "at_test_time": tables.at_test_time(study),
         "draws": tables.draws(study),
-        "unfinished": sum(run.unfinished for run in study.runs),
         "left_out": {name: why for run in study.runs for name, why in run.left_out.items()},
     }
     return {**shown, "contents": _contents(shown)}

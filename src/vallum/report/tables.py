@@ -9,6 +9,7 @@ from vallum.evaluation.statistics import Interval
 from vallum.evaluation.summary import UNION, WORST
 from vallum.report.study import Study
 
+OWN = "worst of its own attacks"  # where the models of a table did not meet the same
 MANY = 6  # corruptions, beyond which they have a table of their own, folded
 
 
@@ -17,6 +18,7 @@ class Row:
     threat: str
     kind: str
     cells: tuple[Interval | None, ...]  # one for each model
+    name: str  # what tables call it
 
     @property
     def worst(self) -> bool:
@@ -26,7 +28,12 @@ class Row:
 def rates(study: Study) -> list[Row]:
     """Models against threats."""
     return [
-        Row(spec, study.kinds.get(spec, "attack"), tuple(study.rates.get((name, spec)) for name in study.names))
+        Row(
+            spec,
+            study.kinds.get(spec, "attack"),
+            tuple(study.rates.get((name, spec)) for name in study.names),
+            OWN if spec == WORST and study.uneven else spec,
+        )
         for spec in study.specs
     ]
 
