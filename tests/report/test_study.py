@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from pathlib import Path
@@ -21,7 +22,7 @@ from vallum.evaluation.statistics import holm, mcnemar
 from vallum.evaluation.summary import UNION, WORST
 from vallum.models.model import Wrapped
 from vallum.report import write_report
-from vallum.report.export import latex, markdown
+from vallum.report.export import comma_separated, latex, markdown
 from vallum.report.gallery import gallery
 from vallum.report.headline import headlines, masked, sentences
 from vallum.report.study import Study, studies
@@ -126,6 +127,27 @@ def test_other_images_stand_apart(tmp_path: Path) -> None:
     assert text.count("<article>") == 2
     ids = [part.split('"')[0] for part in text.split(' id="')[1:]]
     assert len(ids) == len(set(ids))
+
+
+def test_tables_in_other_forms_tell_sets_of_images_apart(tmp_path: Path) -> None:
+    first = evaluated(tmp_path / "first", {"one": 0}, [NOISE, WEAK])
+    more = evaluated(tmp_path / "more", {"one": 0}, [STRONG])
+    other = vallum.evaluate({"one": net(0)}, data(60), [NOISE], out=tmp_path / "other", n=40, seed=1, progress=False)
+    rows = list(csv.DictReader(io.StringIO(comma_separated([first, more, other]))))
+    of = {(row["study"], row["threat"]): row for row in rows}
+    assert len(of) == len(rows)
+    assert {row["n"] for row in rows} == {"40"}
+    for place, run, seed in (("1", first, "0"), ("2", other, "1")):
+        row = of[place, "clean"]
+        assert (row["run"], row["seed"]) == (str(run.folder), seed)
+        assert row["data_fingerprint"] == run.plan.data_fingerprint
+    assert of["1", STRONG]["run"] == str(more.folder)
+    assert of["1", WORST]["run"] == f"{first.folder}; {more.folder}"  # the attacks of both
+    assert of["1", WORST]["seed"] == "0"
+    captions = [line for line in latex([first, more, other]).splitlines() if line.startswith("\\caption")]
+    assert len(set(captions)) == 2
+    assert f"(seed 1, fingerprint {other.plan.data_fingerprint})" in captions[1]
+    assert captions[0].removeprefix("\\caption{").split(" \\%")[0] in markdown([first, more])
 
 
 def test_the_headline_says_what_is_left_and_what_decides(tmp_path: Path) -> None:

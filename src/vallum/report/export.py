@@ -21,6 +21,11 @@ from vallum.report.kinds import table
 from vallum.report.study import studies
 from vallum.report.svg import alone
 
+CSV_COLUMNS = (
+    *("study", "run", "data", "data_fingerprint", "seed", "model", "threat", "surface", "metric"),
+    *("value", "low", "high", "n", "forwards", "backwards", "seconds"),
+)
+
 
 def markdown(runs: Sequence[Run]) -> str:
     """Headline, rates and comparisons as GitHub draws them."""
@@ -29,7 +34,7 @@ def markdown(runs: Sequence[Run]) -> str:
         parts += [f"- {_md(sentence)}" for sentence in sentences(study)]
         head = ["threat", *study.names]
         rows = [[_bold(row.name, row.worst), *map(_cell, row.cells)] for row in tables.rates(study)]
-        parts += ["", _md(caption(study)), "", *_md_table(head, rows)]
+        parts += ["", _md(caption(study, exact=True)), "", *_md_table(head, rows)]
         for caution in cautions(study):
             parts += ["", _md(caution)]
         if pairs := study.comparisons:
@@ -53,7 +58,7 @@ def latex(runs: Sequence[Run]) -> str:
     """A table for each study, with booktabs; the worst attack is bold."""
     parts = ["% \\usepackage{booktabs}"]
     for study in studies(runs):
-        said = ". ".join(filter(None, (caption(study), " ".join(cautions(study)))))
+        said = ". ".join(filter(None, (caption(study, exact=True), " ".join(cautions(study)))))
         parts += ["\\begin{table}", "\\centering", f"\\caption{{{_tex(said)}}}"]
         parts += [f"\\begin{{tabular}}{{l{'r' * len(study.names)}}}", "\\toprule"]
         parts += [" & ".join(map(_tex, ["threat", *study.names])) + r" \\", "\\midrule"]
@@ -68,17 +73,20 @@ def latex(runs: Sequence[Run]) -> str:
 
 
 def comma_separated(runs: Sequence[Run]) -> str:
-    """A row for each model, threat, surface and metric of each study."""
+    """A row for each model, threat, surface and metric of each study: rows of one study are of the same images."""
     held = io.StringIO()
-    columns = ("data", "model", "threat", "surface", "metric", "value", "low", "high", "n", "forwards", "backwards")
     writer = csv.writer(held, lineterminator="\n")
-    writer.writerow((*columns, "seconds"))
-    for study in studies(runs):
+    writer.writerow(CSV_COLUMNS)
+    for place, study in enumerate(studies(runs), 1):
+        data = study.plan.data, study.plan.data_fingerprint
         for one in study.outcomes:
+            made = study.origin(one)
+            folders = "; ".join(str(run.folder) for run in made)
+            seeds = "; ".join(dict.fromkeys(str(run.plan.seed) for run in made))
             for metric, at in one.metrics().items():
-                named = (study.plan.data, one.model, one.threat, one.surface, metric)
+                named = (folders, *data, seeds, one.model, one.threat, one.surface, metric)
                 numbers = (at.value, at.low, at.high, len(one.keys), one.forwards, one.backwards)
-                writer.writerow((*map(printable, named), *numbers, round(one.seconds, 3)))
+                writer.writerow((place, *map(printable, named), *numbers, round(one.seconds, 3)))
     return held.getvalue()
 
 

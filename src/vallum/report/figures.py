@@ -64,9 +64,10 @@ def gains(study: Study) -> list[Dots]:
     return found
 
 
-def caption(study: Study) -> str:
-    """What a table of rates is of."""
+def caption(study: Study, *, exact: bool = False) -> str:
+    """What a table of rates is of; `exact`, which images these were, beside tables of others."""
     data = study.plan.data or "the data"
+    data += f" (seed {study.seeds}, fingerprint {study.plan.data_fingerprint})" if exact else ""
     return f"{study.metric} in per cent on {study.measured} images of {data}, with 95 % intervals"
 
 

@@ -93,6 +93,7 @@ def _shown(study: Study, megabytes: float) -> dict[str, Any]:
         "names": study.names,
         "metric": study.metric,
         "measured": study.measured,
+        "seeds": study.seeds,
         "cautions": cautions(study),
         "headlines": headlines(study),
         "sentences": sentences(study),

@@ -11,7 +11,7 @@ from vallum.evaluation.plan import PlannedModel, PlannedThreat
 from vallum.evaluation.run import Run
 from vallum.evaluation.sections import KINDS, Section, read
 from vallum.evaluation.statistics import Interval, holm
-from vallum.evaluation.summary import WORST, Outcome, comparisons, headlines, together
+from vallum.evaluation.summary import UNION, WORST, Outcome, comparisons, headlines, together
 from vallum.report.perturbations import fitted
 
 
@@ -24,6 +24,7 @@ class Study:
     threats: tuple[PlannedThreat, ...]
     outcomes: tuple[Outcome, ...]
     called: tuple[dict[str, str], ...]  # for each run, what the report calls its models
+    origins: dict[tuple[str, str, str], Run]  # of each model, threat and surface the run whose rows count
 
     @property
     def plan(self) -> Any:
@@ -85,6 +86,22 @@ class Study:
         found = [section for run, called in pairs for section in (*read(run.folder), *fitted(run, called))]
         return sorted(found, key=lambda section: list(KINDS).index(section.kind))
 
+    @property
+    def seeds(self) -> str:
+        """Of the runs, which may have met the same images under several."""
+        return ", ".join(dict.fromkeys(str(run.plan.seed) for run in self.runs))
+
+    def origin(self, one: Outcome) -> list[Run]:
+        """The runs that this outcome is made of: several, where attacks or surfaces of several came together."""
+
+        def part(threat: str, surface: str) -> bool:
+            if one.threat == WORST:
+                return self.kinds[threat] in ("clean", "attack")
+            return threat == one.threat and one.surface in (surface, UNION)
+
+        made = {id(run) for (model, *at), run in self.origins.items() if model == one.model and part(*at)}
+        return [run for run in self.runs if id(run) in made]
+
     def rate(self, one: Outcome) -> Interval:
         key = one.model, one.threat, one.surface
         if key not in self._rates:  # a bootstrap takes a while
@@ -117,10 +134,12 @@ def _study(runs: list[Run]) -> Study:
     if len(runs) == 1:
         plan = runs[0].plan
         same = {model.name: model.name for model in plan.models}
-        return Study(tuple(runs), plan.models, plan.threats, tuple(runs[0].outcomes), (same,))
+        origins = dict.fromkeys(((one.model, one.threat, one.surface) for one in runs[0].singles), runs[0])
+        return Study(tuple(runs), plan.models, plan.threats, tuple(runs[0].outcomes), (same,), origins)
     models: dict[str, PlannedModel] = {}
     threats: dict[str, PlannedThreat] = {}
     found: dict[tuple[str, str, str], Outcome] = {}
+    origins: dict[tuple[str, str, str], Run] = {}
     called = []
     for run in runs:
         names = {model.name: _name(model, run, models) for model in run.plan.models}
@@ -131,9 +150,10 @@ def _study(runs: list[Run]) -> Study:
         for one in run.singles:
             key = names[one.model], one.threat, one.surface
             if key not in found or len(found[key].keys) < len(one.keys):
-                found[key] = replace(one, model=names[one.model])
+                found[key], origins[key] = replace(one, model=names[one.model]), run
     everything = together(list(models.values()), list(threats.values()), list(found.values()))
-    return Study(tuple(runs), tuple(models.values()), tuple(threats.values()), tuple(everything), tuple(called))
+    known = tuple(models.values()), tuple(threats.values())
+    return Study(tuple(runs), *known, tuple(everything), tuple(called), origins)
 
 
 def _name(model: PlannedModel, run: Run, known: dict[str, PlannedModel]) -> str:
