@@ -223,7 +223,7 @@ def test_a_segmenter_shows_its_masks(chromium: Any, tmp_path: Path) -> None:
             return [...b.getImageData(0, 0, 16, 8).data] };
             return Promise.all(shown.map(read)) }"""
         )
-        named = {0: (0, 0x72, 0xB2), 1: (0xD5, 0x5E, 0), 2: (0, 0x9E, 0x73), 255: (128, 128, 128)}
+        named = {0: (0, 0x72, 0xB2), 1: (0xD5, 0x5E, 0), 2: (0, 0x9E, 0x73), 255: (255, 255, 255)}
         for pixels, mask in zip(colours, masks, strict=True):
             found = np.array(pixels).reshape(8, 16, 4)[..., :3]
             assert (found == np.array([[named[int(place)] for place in row] for row in mask])).all()

@@ -10,7 +10,7 @@ function gallery(root) {
   const data = JSON.parse(root.querySelector("script").textContent);
   const SIZE = 12;
   const segments = data.task !== "classify";
-  const tones = segments ? ["good", "doubt", "bad"] : ["good", "bad", "doubt", "doubt"];
+  const tones = segments ? ["good", "doubt", "bad", "doubt"] : ["good", "bad", "doubt", "doubt"];
   const chosen = {};
   let page = 0;
 
@@ -42,7 +42,7 @@ function gallery(root) {
   if (segments) {
     const swatch = (colour) => { const box = make("i"); box.style.background = colour; return box; };
     const entry = (name, colour) => make("li", {}, swatch(colour), name);
-    root.append(make("ul", { className: "key" }, ...data.classes.map((name, i) => entry(name, data.colours[i])), entry("ignored", "#808080")));
+    root.append(make("ul", { className: "key" }, ...data.classes.map((name, i) => entry(name, data.colours[i])), entry("ignored", data.ignored)));
   }
   root.addEventListener("keydown", (event) => {
     if (event.target.closest("select, dialog")) return;
