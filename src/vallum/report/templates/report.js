@@ -124,12 +124,15 @@ function gallery(root) {
 // A defence's knob: a line through the chart, and what it reads there.
 function slider(root) {
   const places = JSON.parse(root.dataset.places), texts = JSON.parse(root.dataset.texts);
-  const input = root.querySelector("input"), output = root.querySelector("output"), chart = root.querySelector("svg.chart");
-  const line = document.createElementNS(chart.namespaceURI, "path");
-  line.setAttribute("class", "cursor");
-  chart.append(line);
+  const input = root.querySelector("input"), output = root.querySelector("output");
+  const lines = [...root.querySelectorAll("svg.chart")].map((chart) => {
+    const line = document.createElementNS(chart.namespaceURI, "path");
+    line.setAttribute("class", "cursor");
+    chart.append(line);
+    return [line, places[chart.viewBox.baseVal.width]];
+  });
   const show = () => {
-    line.setAttribute("d", `M${places[input.value]} ${root.dataset.span}`);
+    lines.forEach(([line, at]) => line.setAttribute("d", `M${at[input.value]} ${root.dataset.span}`));
     output.textContent = texts[input.value];
     input.setAttribute("aria-valuetext", texts[input.value]);
   };
