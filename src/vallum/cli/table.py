@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -87,6 +88,48 @@ def print_rates(tables: Sequence[Rates], console: Console | None = None) -> None
                     cells.append(Text(in_per_cent(Interval(value, low, high), "\n")))
             table.add_row(_text(column), *cells, style="bold" if place == 0 else "")
         console.print(table)
+
+
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], console: Console | None = None) -> None:
+    """An answer to a query as a table, or a row at a time where that is too wide: nothing of it is cut off.
+
+    Columns in which no row has a value make a table wide for nothing: they are named beneath it.
+    """
+    console = console or Console()
+    empty = [place for place in range(len(columns)) if rows and all(row[place] is None for row in rows)]
+    shown = [place for place in range(len(columns)) if place not in empty] if len(columns) > 1 else [0]
+    names, texts = [columns[place] for place in shown], [[_value(row[place]) for place in shown] for row in rows]
+    table = Table()
+    for name in names:
+        table.add_column(_text(name), overflow="fold")
+    for row in texts:
+        table.add_row(*map(_text, row))
+    unbounded = console.options.update(max_width=1_000_000)
+    if not rows:
+        console.print(_text(f"no row is like that; the columns: {', '.join(names)}"))
+    elif Measurement.get(console, unbounded, table).maximum <= console.width:
+        console.print(table)
+    else:
+        for number, row in enumerate(texts, 1):
+            record = Table.grid(padding=(0, 2))
+            record.add_column(style="dim")
+            record.add_column(overflow="fold")
+            for name, text in zip(names, row, strict=True):
+                record.add_row(_text(f"  {name}"), _text(text))
+            console.print(_text(f"row {number}", "bold"), record)
+    if empty and len(shown) < len(columns):
+        console.print(_text(f"without a value in these rows: {', '.join(columns[place] for place in empty)}", "dim"))
+
+
+def first_rows(run: Run) -> str:
+    """A query to begin with: what became of an image under each threat, in columns that fit a terminal."""
+    answer = "label, prediction" if run.plan.task == "classify" else "accuracy"
+    who = "model, " if len(run.plan.models) > 1 else ""
+    return f"SELECT key, {who}threat, {answer}, linf FROM rows ORDER BY ALL LIMIT 5"
+
+
+def _value(value: Any) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 if TYPE_CHECKING:

@@ -134,8 +134,8 @@ def _study(runs: list[Run]) -> Study:
     if len(runs) == 1:
         plan = runs[0].plan
         same = {model.name: model.name for model in plan.models}
-        origins = dict.fromkeys(((one.model, one.threat, one.surface) for one in runs[0].singles), runs[0])
-        return Study(tuple(runs), plan.models, plan.threats, tuple(runs[0].outcomes), (same,), origins)
+        made = dict.fromkeys(((one.model, one.threat, one.surface) for one in runs[0].singles), runs[0])
+        return Study(tuple(runs), plan.models, plan.threats, tuple(runs[0].outcomes), (same,), made)
     models: dict[str, PlannedModel] = {}
     threats: dict[str, PlannedThreat] = {}
     found: dict[tuple[str, str, str], Outcome] = {}
