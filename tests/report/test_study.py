@@ -116,6 +116,16 @@ def test_worst_cases_over_other_attacks_are_not_compared(tmp_path: Path) -> None
     print_run(evaluated(tmp_path / "same", {"one": 0, "two": 1}, [WEAK]), Console(file=out))
     both = [Run(tmp_path / "same")]
     assert "did not meet" not in out.getvalue() + markdown(both) + latex(both)
+    assert "worst attack: per image" in out.getvalue()
+    for cell in both[0].plan.cells():  # a run that was stopped before the second model was attacked
+        if cell.model == 1 and both[0].plan.threats[cell.threat].kind == "attack":
+            both[0].store.path(cell).unlink()
+    half = io.StringIO()
+    print_run(Run(tmp_path / "same"), Console(file=half, width=200))
+    assert said in half.getvalue()
+    assert "worst of its own attacks: per image" in half.getvalue()
+    assert "1 cells are not finished" in half.getvalue()
+    assert "1 cells are not finished" in latex([Run(tmp_path / "same")])
     assert "**worst attack**" in markdown(both)
 
 

@@ -17,7 +17,7 @@ from vallum.evaluation.statistics import Interval
 from vallum.evaluation.summary import WORST, Outcome, headlines, ignorant
 from vallum.report.headline import cautions
 from vallum.report.study import Study, studies
-from vallum.report.tables import gained
+from vallum.report.tables import OWN, gained
 
 
 def print_run(run: Run, console: Console | None = None) -> None:
@@ -25,6 +25,8 @@ def print_run(run: Run, console: Console | None = None) -> None:
     console = console or Console()
     names = [model.name for model in run.plan.models]
     shown = headlines(run.outcomes)
+    [study] = studies([run])
+    worst = OWN if study.uneven else WORST
     table = Table(title=_text(f"{run.measured} images of {run.plan.data or 'the data'}"), title_justify="left")
     table.add_column("threat", overflow="fold")
     for name in names:
@@ -33,13 +35,13 @@ def print_run(run: Run, console: Console | None = None) -> None:
     for threat in dict.fromkeys(one.threat for one in shown):
         found = {one.model: one for one in shown if one.threat == threat}
         cells = [Text(_rate(found[name], gap)) if name in found else Text("") for name in names]
-        table.add_row(_text(threat), *cells, style="bold" if threat == WORST else "")
+        table.add_row(_text(worst if threat == WORST else threat), *cells, style="bold" if threat == WORST else "")
     console.print(table)
     metric = "accuracy" if run.plan.task == "classify" else "mIoU"
     console.print(_text(f"{metric} in per cent, with 95 % intervals", "dim"))
     attacked = any(one.threat == WORST for one in shown)
     if attacked:
-        console.print(_text(f"{WORST}: per image, over all attacks and none", "dim"))
+        console.print(_text(f"{worst}: per image, over all attacks and none", "dim"))
     for one, union in ignorant(run.plan.models, run.plan.kinds, run.outcomes):
         said = f"{one.model} under {one.threat}: {_rate(union)}; from an attacker who ignores the defence {_rate(one)}"
         console.print(_text(said, "dim"))
@@ -47,7 +49,6 @@ def print_run(run: Run, console: Console | None = None) -> None:
         if one.worst is not None and (one.threat == WORST or not attacked):
             parts = ", ".join(f"{name} {100 * at.value:.1f}" for name, at in one.metrics().items())
             console.print(_text(f"{one.model} draws at random; {one.threat}: {parts}", "dim"))
-    [study] = studies([run])
     _print_pairs(study, WORST if attacked or not shown else shown[-1].threat, console)
     for note in run.environment.get("notes", []):
         console.print(_text(note))
