@@ -28,7 +28,7 @@ from vallum.report.study import Study, studies
 __all__ = ["rates", "curves", "energy", "corruptions", "gains", "gallery", "section", "all_figures"]
 
 Runs = Run | str | os.PathLike[str] | Sequence[Run | str | os.PathLike[str]]
-MARKERS = ("o", "s", "^", "D")
+MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", "--", ":", "-.")
 
 
@@ -141,7 +141,9 @@ def _drawn(figures: Sequence[Figure], missing: str = "") -> Any:
 def _size(one: Figure) -> tuple[float, float]:
     if isinstance(one, Grid):
         return 2.2 + 0.7 * len(one.columns), 1.2 + 0.3 * len(one.rows)
-    return (6.0, 1.2 + (0.2 + 0.15 * len(one.series)) * len(one.rows)) if isinstance(one, Dots) else (4.6, 3.6)
+    if isinstance(one, Dots):
+        return 6.0, 1.2 + (0.2 + 0.15 * len(one.series)) * len(one.rows)
+    return 9.0 if one.wide else 4.6, 3.6
 
 
 def _look(series: Series) -> dict[str, Any]:
@@ -158,7 +160,7 @@ def _chart(axis: Any, chart: Chart) -> None:
         for mark in series.marks:
             if mark.low is not None and mark.high is not None:
                 axis.vlines(mark.x, times * mark.low, times * mark.high, colors=_look(series)["color"], linewidth=1)
-            if not series.joined:
+            if chart.labelled:
                 axis.annotate(mark.label, (mark.x, times * mark.y), (5, 4), textcoords="offset points", fontsize=8)
     if chart.x_scale == "log":
         axis.set_xscale("log")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 import re
 import xml.etree.ElementTree as ET
@@ -25,15 +26,16 @@ from vallum.images import Task
 from vallum.models.model import Wrapped
 from vallum.report import write_report
 from vallum.report.curves import curves, energies, families, median_snr, severities
-from vallum.report.figure import Chart, Dots, Grid
+from vallum.report.figure import COLOURS, Chart, Dots, Grid, narrow
 from vallum.report.figures import figures
 from vallum.report.gallery import gallery
 from vallum.report.heatmap import MEAN, heatmaps
 from vallum.report.kinds import figure, frontier, spectrum
 from vallum.report.scale import CIVIDIS, Scale, shade
 from vallum.report.study import studies
-from vallum.report.svg import alone
-from vallum.report.svg_chart import HEIGHT, WIDTH
+from vallum.report.svg import alone, draw
+from vallum.report.svg_chart import HEIGHT, width_of
+from vallum.report.svg_parts import MARKERS
 
 THREATS = (
     *("gaussian:std=0.1", "gaussian:std=0.3", "gaussian:snr=20", "gaussian:snr=10"),
@@ -135,6 +137,41 @@ def test_noise_and_attack_stand_on_one_axis(run: Run) -> None:
     assert all(s.marks[0].x >= s.marks[-1].x for s in chart.series)
 
 
+ONE_MODEL = (
+    *("gaussian:snr=20", "gaussian:std=0.3", "salt_pepper:amount=0.05", "apgd:eps=6/255,steps=3", "fgsm:eps=4/255"),
+    *("pgd:eps=1/255,steps=2", "pgd:eps=9/255,steps=2", "pgd:eps=0.5,norm=2,steps=2", "fgsm:eps=4/255,norm=2"),
+    *("momentum:eps=4/255,steps=2", "random_search:eps=8/255,queries=4"),
+)
+
+
+def test_of_one_model_each_threat_has_a_look_and_a_name_of_its_own(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 3)).eval()
+    data = torch.rand(24, 3, 8, 8), torch.arange(24) % 3
+    run = vallum.evaluate({"net": net}, data, ONE_MODEL, out=tmp_path, progress=False)
+    [study] = studies([run])
+    chart = energies(study, median_snr(study))
+    assert chart is not None
+    looks = [(series.colour % len(COLOURS), series.style % MARKERS) for series in chart.series]
+    assert len(set(looks)) == len(chart.series) >= 10
+    assert len({colour for colour, _ in looks}) == len(COLOURS)
+    assert {series.joined for series in chart.series if len(series.marks) == 1} == {False}
+    assert {series.joined for series in chart.series if len(series.marks) > 1} == {True}
+    assert not any(series.name.startswith("net") for series in chart.series)
+    names = {mark.label for series in chart.series for mark in series.marks}
+    tree = ET.fromstring(draw(chart))
+    boxes = {}
+    for one in tree.findall(".//text"):
+        if one.text in names:
+            left, base = float(one.get("x", "")), float(one.get("y", ""))
+            boxes[one.text] = (left, base - 9, left + 6.5 * len(one.text), base)
+    assert set(boxes) == names
+    for one, other in itertools.combinations(boxes.values(), 2):
+        assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+    assert all(left >= 0 and right <= width_of(chart) for left, _, right, _ in boxes.values())
+    assert not narrow(chart).labelled  # such names do not fit on a phone
+
+
 def test_every_figure_is_an_svg_file_that_stands_alone(run: Run, tmp_path: Path) -> None:
     said = command("report", run.folder, "--format", "svg", "--out", tmp_path)
     assert said.code == 0, said.err
@@ -157,7 +194,7 @@ def test_marks_lie_within_the_chart(section) -> None:
         marks = tree.findall(".//{*}g/{*}circle")
         assert marks
         for circle in marks:
-            assert 0 <= float(circle.get("cx", "-1")) <= WIDTH
+            assert 0 <= float(circle.get("cx", "-1")) <= width_of(drawn)
             assert 0 <= float(circle.get("cy", "-1")) <= HEIGHT
 
 
@@ -262,6 +299,8 @@ def test_what_was_fitted_in_a_run_is_drawn(tmp_path: Path, task: str) -> None:
     assert section.title.startswith(f"{run.plan.threats[1].spec} on net")
     assert float(np.abs(section.perturbation).max()) == pytest.approx(0.1, rel=1e-3)
     assert section.images == (run.perturbations[0]["folds"][0]["shown on"] if task == "classify" else 0)
+    write(run.folder, section)  # one more of the kind
     text = write_report(run).read_text("utf-8")
+    assert re.findall(r'<li><a href="#s1-(\w+)">universal</a>', text) == ["extra1"]
     assert section.title in text
     assert ("images change their answer" if task == "classify" else "of the answers change") in text

@@ -130,10 +130,10 @@ def test_the_slider_reads_out_each_setting(opened: Opened) -> None:
     reading = opened.page.locator("output")
     assert reading.inner_text().startswith("share of patches kept 0.3: clean 81.9 [78.9, 84.9] %")
     slider.focus()
-    before = opened.page.locator(".cursor").get_attribute("d")
+    before = opened.page.locator(".large .cursor").get_attribute("d")
     opened.page.keyboard.press("ArrowRight")
     assert reading.inner_text().startswith("share of patches kept 0.5: ")
-    assert opened.page.locator(".cursor").get_attribute("d") != before
+    assert opened.page.locator(".large .cursor").get_attribute("d") != before
     for _ in range(10):
         opened.page.keyboard.press("ArrowLeft")
     assert reading.inner_text().startswith("share of patches kept 0.05: ")
@@ -189,6 +189,27 @@ def contrast(one: list[int], other: list[int]) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
+@pytest.mark.parametrize(("width", "shown", "hidden"), [(1280, "large", "small"), (390, "small", "large")])
+def test_text_has_one_size_in_all_charts(chromium: Any, run: Run, width: int, shown: str, hidden: str) -> None:
+    with Opened(chromium, run.folder / "report.html", viewport={"width": width, "height": 800}) as opened:
+        charts = opened.page.locator(f".{shown} svg.chart")
+        assert charts.count() == opened.page.locator(f".{hidden} svg.chart").count() >= 4
+        for place in range(charts.count()):
+            assert charts.nth(place).is_visible()
+            assert not opened.page.locator(f".{hidden} svg.chart").nth(place).is_visible()
+        sizes = opened.page.evaluate(
+            "[...document.querySelectorAll('svg.chart')].filter(e => e.checkVisibility()).map(e => e.getScreenCTM().a)"
+        )
+        assert all(0.95 <= size <= 1.001 for size in sizes)
+        wide = charts.first.bounding_box()["width"] / opened.page.locator("main").bounding_box()["width"]
+        assert wide >= 0.7
+        slider = opened.page.get_by_role("slider")
+        at = opened.page.locator(f".{shown} .cursor").evaluate("e => e.getBoundingClientRect().x")
+        slider.focus()
+        opened.page.keyboard.press("ArrowRight")
+        assert opened.page.locator(f".{shown} .cursor").evaluate("e => e.getBoundingClientRect().x") > at + 20
+
+
 def test_it_prints_with_its_folds_open(opened: Opened) -> None:
     folded = opened.page.locator("section > details:not([open])")
     opened.page.evaluate("document.querySelectorAll('details').forEach(one => one.open = false)")
@@ -223,7 +244,7 @@ def test_a_segmenter_shows_its_masks(chromium: Any, tmp_path: Path) -> None:
             return [...b.getImageData(0, 0, 16, 8).data] };
             return Promise.all(shown.map(read)) }"""
         )
-        named = {0: (0, 0x72, 0xB2), 1: (0xD5, 0x5E, 0), 2: (0, 0x9E, 0x73), 255: (128, 128, 128)}
+        named = {0: (0, 0x72, 0xB2), 1: (0xD5, 0x5E, 0), 2: (0, 0x9E, 0x73), 255: (255, 255, 255)}
         for pixels, mask in zip(colours, masks, strict=True):
             found = np.array(pixels).reshape(8, 16, 4)[..., :3]
             assert (found == np.array([[named[int(place)] for place in row] for row in mask])).all()

@@ -19,6 +19,8 @@ from vallum.evaluation.summary import UNION, WORST
 from vallum.images import Task
 from vallum.models.model import Wrapped
 from vallum.report import write_report
+from vallum.report.gallery import IGNORED, _channels, _colour, gallery
+from vallum.report.study import studies
 
 THREATS = ["gaussian:std=0.2", "pgd:eps=16/255,steps=3"]
 
@@ -237,3 +239,30 @@ def test_a_segmenter_is_shown_by_its_miou(tmp_path: Path) -> None:
     assert "Wilcoxon signed-rank" in page.text
     assert "bootstrap over images" in page.text
     assert {row[2] for row in page.rows("Cost")[1:]} == {"direct", "straight-through", "black-box", "transfer"}
+
+
+def test_a_segmenter_that_was_wrong_before_gets_no_credit(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = Wrapped(nn.Conv2d(3, 3, 1), task=Task.SEGMENT, classes=3).eval()
+    images = torch.rand(6, 3, 8, 8)
+    masks = net(images).argmax(1)
+    masks[:3] = (masks[:3] + 1) % 3  # of three images no pixel is right
+    run = vallum.evaluate(net, (images, masks), ["gaussian:std=0.001", THREATS[1]], out=tmp_path, progress=False)
+    album = gallery(studies([run])[0])
+    assert album is not None
+    noisy = album["threats"].index("gaussian:std=0.001")
+    verdicts = {
+        int(album["images"][item["image"]]["name"].rsplit(" ", 1)[-1]): album["verdicts"][item["verdict"]]
+        for item in album["items"]
+        if item["threat"] == noisy
+    }
+    assert verdicts == {**dict.fromkeys(range(3), "wrong before"), **dict.fromkeys(range(3, 6), "stands")}
+    text = " ".join(write_report(run).read_text("utf-8").split())
+    assert "the fewest pixels right; the mIoU of these answers." in text
+    assert "an image counts only if" not in text
+
+
+def test_no_class_looks_as_what_is_ignored() -> None:
+    white = _channels(IGNORED)
+    for place in range(255):
+        assert max(abs(one - other) for one, other in zip(_colour(place), white, strict=True)) >= 60

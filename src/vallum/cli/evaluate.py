@@ -141,7 +141,7 @@ def evaluate(
     import torch
 
     import vallum
-    from vallum.cli.table import print_run
+    from vallum.cli.table import first_rows, print_run
     from vallum.report import write_report
 
     if workers < 0:
@@ -165,7 +165,7 @@ def evaluate(
     page = write_report(run)
     if not quiet:
         print_run(run)
-        rows = shlex.join(["vallum", "results", str(run.folder), "--sql", "SELECT * FROM rows LIMIT 5"])
+        rows = shlex.join(["vallum", "results", str(run.folder), "--sql", first_rows(run)])
         typer.echo(f"\nReport: {printable(str(page))}\nRows:   {printable(rows)}")
 
 

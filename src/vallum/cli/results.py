@@ -18,7 +18,8 @@ def results(
     r"""Show what a run found, or ask its rows in SQL.
 
     The table `rows` has a row per image: model, threat, surface, key, name, label, prediction, correct, accuracy,
-    loss, linf, l2, l1, snr, and for segmenters intersection and union.
+    loss, linf, l2, l1, snr, and for segmenters intersection and union. An answer that is wider than the terminal is
+    printed a row at a time.
 
     ```
     vallum results runs/first
@@ -38,11 +39,7 @@ def results(
     import json
     import sys
 
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from vallum.cli.table import print_run
+    from vallum.cli.table import print_rows, print_run
     from vallum.errors import printable
     from vallum.evaluation.run import Run
 
@@ -57,13 +54,8 @@ def results(
     if format == "json":
         typer.echo(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=1, default=str))
         return
-    texts = [[printable(str("" if value is None else value)) for value in row] for row in (columns, *rows)]
     if format == "csv":
+        texts = [[printable(str("" if value is None else value)) for value in row] for row in (columns, *rows)]
         csv.writer(sys.stdout, lineterminator="\n").writerows(texts)
     else:
-        table = Table()
-        for column in texts[0]:
-            table.add_column(Text(column))
-        for row in texts[1:]:
-            table.add_row(*map(Text, row))
-        Console().print(table)
+        print_rows(columns, rows)

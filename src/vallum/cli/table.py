@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +15,9 @@ from vallum.evaluation.run import Run
 from vallum.evaluation.sections import Rates
 from vallum.evaluation.statistics import Interval
 from vallum.evaluation.summary import WORST, Outcome, headlines, ignorant
+from vallum.report.headline import cautions
+from vallum.report.study import Study, studies
+from vallum.report.tables import OWN, gained
 
 
 def print_run(run: Run, console: Console | None = None) -> None:
@@ -21,6 +25,8 @@ def print_run(run: Run, console: Console | None = None) -> None:
     console = console or Console()
     names = [model.name for model in run.plan.models]
     shown = headlines(run.outcomes)
+    [study] = studies([run])
+    worst = OWN if study.uneven else WORST
     table = Table(title=_text(f"{run.measured} images of {run.plan.data or 'the data'}"), title_justify="left")
     table.add_column("threat", overflow="fold")
     for name in names:
@@ -29,13 +35,13 @@ def print_run(run: Run, console: Console | None = None) -> None:
     for threat in dict.fromkeys(one.threat for one in shown):
         found = {one.model: one for one in shown if one.threat == threat}
         cells = [Text(_rate(found[name], gap)) if name in found else Text("") for name in names]
-        table.add_row(_text(threat), *cells, style="bold" if threat == WORST else "")
+        table.add_row(_text(worst if threat == WORST else threat), *cells, style="bold" if threat == WORST else "")
     console.print(table)
     metric = "accuracy" if run.plan.task == "classify" else "mIoU"
     console.print(_text(f"{metric} in per cent, with 95 % intervals", "dim"))
     attacked = any(one.threat == WORST for one in shown)
     if attacked:
-        console.print(_text(f"{WORST}: per image, over all attacks and none", "dim"))
+        console.print(_text(f"{worst}: per image, over all attacks and none", "dim"))
     for one, union in ignorant(run.plan.models, run.plan.kinds, run.outcomes):
         said = f"{one.model} under {one.threat}: {_rate(union)}; from an attacker who ignores the defence {_rate(one)}"
         console.print(_text(said, "dim"))
@@ -43,16 +49,26 @@ def print_run(run: Run, console: Console | None = None) -> None:
         if one.worst is not None and (one.threat == WORST or not attacked):
             parts = ", ".join(f"{name} {100 * at.value:.1f}" for name, at in one.metrics().items())
             console.print(_text(f"{one.model} draws at random; {one.threat}: {parts}", "dim"))
-    for pair in run.comparisons:
-        if pair["threat"] == (WORST if attacked else shown[-1].threat):
-            said = f"{pair['first']} against {pair['second']}, {pair['threat']}: p = {pair['p']:.2g} ({pair['test']})"
-            console.print(_text(said, "dim"))
+    _print_pairs(study, WORST if attacked or not shown else shown[-1].threat, console)
     for note in run.environment.get("notes", []):
         console.print(_text(note))
     if run.left_out:
         console.print(_text(f"{len(run.left_out)} left out, as they could not be read: report.html names them", "bold"))
+    for caution in cautions(study):
+        console.print(_text(caution, "bold"))
     if run.unfinished:
-        console.print(_text(f"{run.unfinished} cells are not finished: the same command goes on with them", "bold"))
+        console.print(_text("The same command goes on with what is not finished", "bold"))
+
+
+def _print_pairs(study: Study, threat: str, console: Console) -> None:
+    """How much more each model keeps than each other, and whether that is chance: as the report says it."""
+    pairs = [pair for pair in study.comparisons if pair["threat"] == threat]
+    for pair in pairs:
+        said = f"{pair['second']} minus {pair['first']}, {threat}: {gained(pair)} points, p = {pair['holm']:.2g}"
+        console.print(_text(said, "dim"))
+    if pairs:
+        corrected = f", corrected as Holm does for all {pairs[0]['of']} comparisons" if pairs[0]["of"] > 1 else ""
+        console.print(_text(f"p: {pairs[0]['test']}{corrected}", "dim"))
 
 
 def print_rates(tables: Sequence[Rates], console: Console | None = None) -> None:
@@ -73,6 +89,48 @@ def print_rates(tables: Sequence[Rates], console: Console | None = None) -> None
                     cells.append(Text(in_per_cent(Interval(value, low, high), "\n")))
             table.add_row(_text(column), *cells, style="bold" if place == 0 else "")
         console.print(table)
+
+
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], console: Console | None = None) -> None:
+    """An answer to a query as a table, or a row at a time where that is too wide: nothing of it is cut off.
+
+    Columns in which no row has a value make a table wide for nothing: they are named beneath it.
+    """
+    console = console or Console()
+    empty = [place for place in range(len(columns)) if rows and all(row[place] is None for row in rows)]
+    shown = [place for place in range(len(columns)) if place not in empty] if len(columns) > 1 else [0]
+    names, texts = [columns[place] for place in shown], [[_value(row[place]) for place in shown] for row in rows]
+    table = Table()
+    for name in names:
+        table.add_column(_text(name), overflow="fold")
+    for row in texts:
+        table.add_row(*map(_text, row))
+    unbounded = console.options.update(max_width=1_000_000)
+    if not rows:
+        console.print(_text(f"no row is like that; the columns: {', '.join(names)}"))
+    elif Measurement.get(console, unbounded, table).maximum <= console.width:
+        console.print(table)
+    else:
+        for number, row in enumerate(texts, 1):
+            record = Table.grid(padding=(0, 2))
+            record.add_column(style="dim")
+            record.add_column(overflow="fold")
+            for name, text in zip(names, row, strict=True):
+                record.add_row(_text(f"  {name}"), _text(text))
+            console.print(_text(f"row {number}", "bold"), record)
+    if empty and len(shown) < len(columns):
+        console.print(_text(f"without a value in these rows: {', '.join(columns[place] for place in empty)}", "dim"))
+
+
+def first_rows(run: Run) -> str:
+    """A query to begin with: what became of an image under each threat, in columns that fit a terminal."""
+    answer = "label, prediction" if run.plan.task == "classify" else "accuracy"
+    who = "model, " if len(run.plan.models) > 1 else ""
+    return f"SELECT key, {who}threat, {answer}, linf FROM rows ORDER BY ALL LIMIT 5"
+
+
+def _value(value: Any) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 if TYPE_CHECKING:

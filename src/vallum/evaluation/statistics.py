@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +62,20 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> Paired:
     one, other = int((first & ~second).sum()), int((~first & second).sum())
     p = float(stats.binomtest(one, one + other).pvalue) if one + other else 1.0
     return Paired(int((first & second).sum()), one, other, int((~first & ~second).sum()), p)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """P-values corrected for how many there are, as Holm (1979) does: each may be held against 0.05.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(values)), key=lambda place: values[place])
+    corrected, least = [0.0] * len(values), 0.0
+    for rank, place in enumerate(order):
+        least = max(least, min(1.0, (len(values) - rank) * values[place]))
+        corrected[place] = least
+    return corrected
 
 
 def paired_rates(first: np.ndarray, second: np.ndarray) -> Interval:

@@ -8,13 +8,14 @@ from typing import Literal
 
 from vallum.errors import UserError
 from vallum.evaluation.statistics import Interval
-from vallum.report.figure import Chart, Mark, Series
+from vallum.report.figure import COLOURS, Chart, Mark, Series
 from vallum.report.study import Study
 from vallum.specs import read_value, split_arguments
 
 STRENGTHS = ("eps", "severity", "snr", "std", "amount", "width")  # preferred where several parameters vary
 NOT_STRENGTHS = ("seed", "norm")
 NAMELESS = "severity"  # what a number without a name is, as in fog:3
+LABELLED = 16  # marks of a chart, up to which their names fit beside them
 NAMES = {"snr": "signal to noise in dB", "eps": "eps", "severity": "severity"}
 
 
@@ -82,7 +83,10 @@ def severities(study: Study) -> Chart | None:
 
 
 def energies(study: Study, snr: dict[tuple[str, str], float]) -> Chart | None:
-    """Noise and attack on one axis: the median signal-to-noise ratio over images; only where there are both."""
+    """Noise and attack on one axis: the median signal-to-noise ratio over images; only where there are both.
+
+    Of several models each has a colour, of one each threat.
+    """
     kinds = {study.kinds[spec] for name, spec in snr if (name, spec) in study.rates}
     if not {"noise", "attack"} <= kinds:
         return None
@@ -97,10 +101,15 @@ def energies(study: Study, snr: dict[tuple[str, str], float]) -> Chart | None:
                 lines.setdefault(group.get(spec, spec), []).append(mark)
         for style, (what, marks) in enumerate(lines.items()):
             ordered = tuple(sorted(marks, key=lambda mark: -mark.x))
-            series.append(Series(f"{name}, {what}", ordered, number, style))
+            joined = len(ordered) > 1
+            if len(study.names) > 1:
+                series.append(Series(f"{name}, {what}", ordered, number, style, joined))
+            else:
+                series.append(Series(what, ordered, style, style + style // len(COLOURS), joined))
     note = "To the right more is done to the image. At the same energy an attack does more than noise."
     title = "noise and attack at the same energy"
-    return Chart(title, "signal to noise in dB, median over images", study.metric, tuple(series), "falling", note=note)
+    axis, few = "signal to noise in dB, median over images", sum(len(one.marks) for one in series) <= LABELLED
+    return Chart(title, axis, study.metric, tuple(series), "falling", note=note, wide=True, labelled=few)
 
 
 def median_snr(study: Study) -> dict[tuple[str, str], float]:

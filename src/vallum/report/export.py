@@ -16,10 +16,15 @@ from vallum.evaluation.statistics import Interval
 from vallum.evaluation.store import write_text
 from vallum.report import tables
 from vallum.report.figures import caption, figures
-from vallum.report.headline import sentences
+from vallum.report.headline import cautions, sentences
 from vallum.report.kinds import table
 from vallum.report.study import studies
 from vallum.report.svg import alone
+
+CSV_COLUMNS = (
+    *("study", "run", "data", "data_fingerprint", "seed", "model", "threat", "surface", "metric"),
+    *("value", "low", "high", "n", "forwards", "backwards", "seconds"),
+)
 
 
 def markdown(runs: Sequence[Run]) -> str:
@@ -28,13 +33,15 @@ def markdown(runs: Sequence[Run]) -> str:
     for study in studies(runs):
         parts += [f"- {_md(sentence)}" for sentence in sentences(study)]
         head = ["threat", *study.names]
-        rows = [[_bold(row.threat, row.worst), *map(_cell, row.cells)] for row in tables.rates(study)]
-        parts += ["", _md(caption(study)), "", *_md_table(head, rows)]
-        if pairs := tables.compared(study):
+        rows = [[_bold(row.name, row.worst), *map(_cell, row.cells)] for row in tables.rates(study)]
+        parts += ["", _md(caption(study, exact=True)), "", *_md_table(head, rows)]
+        for caution in cautions(study):
+            parts += ["", _md(caution)]
+        if pairs := study.comparisons:
             head = ["threat", "first", "second", "second minus first", "p", "p, corrected"]
             rows = [
-                [pair["threat"], pair["first"], pair["second"], _gain(pair), f"{pair['p']:.2g}", f"{pair['holm']:.2g}"]
-                for pair in pairs
+                [*(one[k] for k in ("threat", "first", "second")), tables.gained(one), _p(one["p"]), _p(one["holm"])]
+                for one in pairs
             ]
             parts += ["", f"{pairs[0]['test']}, corrected as Holm does", "", *_md_table(head, rows)]
         for section in study.sections:
@@ -42,8 +49,8 @@ def markdown(runs: Sequence[Run]) -> str:
                 rows = [[name, *map(_numbers, cells)] for name, cells in table(section)]
                 parts += ["", _md(section.title), "", *_md_table([section.row_is, *section.columns], rows)]
                 parts += ["", _md(section.note)] if section.note else []
-        command = study.runs[0].environment.get("command")
-        parts += ["", f"    {printable(str(command))}", ""] if command else [""]  # indented: code, whatever is in it
+        commands = [command for run in study.runs if (command := run.environment.get("command"))]
+        parts += ["", *(f"    {printable(str(command))}" for command in commands), ""]  # indented: code, whatever it is
     return "\n".join(parts)
 
 
@@ -51,11 +58,12 @@ def latex(runs: Sequence[Run]) -> str:
     """A table for each study, with booktabs; the worst attack is bold."""
     parts = ["% \\usepackage{booktabs}"]
     for study in studies(runs):
-        parts += ["\\begin{table}", "\\centering", f"\\caption{{{_tex(caption(study))}}}"]
+        said = ". ".join(filter(None, (caption(study, exact=True), " ".join(cautions(study)))))
+        parts += ["\\begin{table}", "\\centering", f"\\caption{{{_tex(said)}}}"]
         parts += [f"\\begin{{tabular}}{{l{'r' * len(study.names)}}}", "\\toprule"]
         parts += [" & ".join(map(_tex, ["threat", *study.names])) + r" \\", "\\midrule"]
         for row in tables.rates(study):
-            cells = [_tex(row.threat), *(_tex(_cell(at)) for at in row.cells)]
+            cells = [_tex(row.name), *(_tex(_cell(at)) for at in row.cells)]
             if row.worst:
                 parts += ["\\midrule"]
                 cells = [f"\\textbf{{{cell}}}" for cell in cells]
@@ -65,17 +73,20 @@ def latex(runs: Sequence[Run]) -> str:
 
 
 def comma_separated(runs: Sequence[Run]) -> str:
-    """A row for each model, threat, surface and metric of each study."""
+    """A row for each model, threat, surface and metric of each study: rows of one study are of the same images."""
     held = io.StringIO()
-    columns = ("data", "model", "threat", "surface", "metric", "value", "low", "high", "n", "forwards", "backwards")
     writer = csv.writer(held, lineterminator="\n")
-    writer.writerow((*columns, "seconds"))
-    for study in studies(runs):
+    writer.writerow(CSV_COLUMNS)
+    for place, study in enumerate(studies(runs), 1):
+        data = study.plan.data, study.plan.data_fingerprint
         for one in study.outcomes:
+            made = study.origin(one)
+            folders = "; ".join(str(run.folder) for run in made)
+            seeds = "; ".join(dict.fromkeys(str(run.plan.seed) for run in made))
             for metric, at in one.metrics().items():
-                named = (study.plan.data, one.model, one.threat, one.surface, metric)
+                named = (folders, *data, seeds, one.model, one.threat, one.surface, metric)
                 numbers = (at.value, at.low, at.high, len(one.keys), one.forwards, one.backwards)
-                writer.writerow((*map(printable, named), *numbers, round(one.seconds, 3)))
+                writer.writerow((place, *map(printable, named), *numbers, round(one.seconds, 3)))
     return held.getvalue()
 
 
@@ -99,8 +110,8 @@ def _numbers(cell: dict[str, Any] | None) -> str:
     return " ".join(filter(None, (cell["said"], cell["between"], cell["p"]))) if cell else ""
 
 
-def _gain(pair: dict[str, float]) -> str:
-    return f"{100 * pair['gain']:+.1f} [{100 * pair['gain_low']:+.1f}, {100 * pair['gain_high']:+.1f}]"
+def _p(value: float) -> str:
+    return f"{value:.2g}"
 
 
 def _md_table(head: list[str], rows: list[list[str]]) -> list[str]:

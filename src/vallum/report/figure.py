@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from vallum.evaluation.sections import Line
 
 # Okabe and Ito's colours, told apart by people with any kind of colour vision; markers differ as well.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#7a5195")
-MARKERS = ("circle", "square", "triangle", "diamond")
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,8 @@ class Chart:
     x_scale: Literal["linear", "log", "falling"] = "linear"  # falling: from large to small
     percent: bool = True
     note: str = ""
+    wide: bool = False  # over the whole page
+    labelled: bool = False  # each mark with its name beside it
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,12 @@ class Dots:
     rows: tuple[str, ...]
     series: tuple[Series, ...]
     ends: tuple[float, float] = (0.0, 1.0)
+
+
+def narrow(chart: Chart) -> Chart:
+    """The same for a phone, where long names do not fit beside their marks."""
+    short = all(len(mark.label) <= 16 for series in chart.series for mark in series.marks)
+    return replace(chart, wide=False, labelled=chart.labelled and short)
 
 
 Figure = Chart | Grid | Dots

@@ -37,16 +37,16 @@ def figures(study: Study) -> dict[str, Figure]:
 
 def rates(study: Study) -> Dots:
     """The table as a figure: a point with its interval for each model and threat."""
-    specs = [row.threat for row in tables.split(tables.rates(study))[0]]
+    rows = tables.split(tables.rates(study))[0]
     series = []
     for number, name in enumerate(study.names):
         marks = [
-            Mark(place, at.value, at.low, at.high, spec)
-            for place, spec in enumerate(specs)
-            if (at := study.rates.get((name, spec))) is not None
+            Mark(place, at.value, at.low, at.high, row.name)
+            for place, row in enumerate(rows)
+            if (at := row.cells[number]) is not None
         ]
         series.append(Series(name, tuple(marks), number, number, joined=False))
-    return Dots(caption(study), tuple(specs), tuple(series))
+    return Dots(caption(study), tuple(row.name for row in rows), tuple(series))
 
 
 def gains(study: Study) -> list[Dots]:
@@ -64,9 +64,10 @@ def gains(study: Study) -> list[Dots]:
     return found
 
 
-def caption(study: Study) -> str:
-    """What a table of rates is of."""
+def caption(study: Study, *, exact: bool = False) -> str:
+    """What a table of rates is of; `exact`, which images these were, beside tables of others."""
     data = study.plan.data or "the data"
+    data += f" (seed {study.seeds}, fingerprint {study.plan.data_fingerprint})" if exact else ""
     return f"{study.metric} in per cent on {study.measured} images of {data}, with 95 % intervals"
 
 

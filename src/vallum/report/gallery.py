@@ -23,7 +23,9 @@ LARGEST = 224  # pixels of a picture's longer side on the page
 EXACT = 96  # up to which it is embedded without loss
 MEGABYTES = 2.0  # of pictures in a page, in base64
 CLASSIFIED = ("stands", "falls", "wrong before", "turns right")
-SEGMENTED = ("stands", "harmed", "broken")  # at least 0.9, at least half, less of the clean share of right pixels
+SEGMENTED = ("stands", "harmed", "broken", "wrong before")  # at least 0.9, at least half, less of the clean share
+LOW = 0.5  # of an image's pixels: where fewer are right clean there is little that a threat could take
+IGNORED = "#ffffff"  # of pixels that do not count: no class has it
 
 
 def gallery(study: Study, megabytes: float = MEGABYTES) -> dict[str, Any] | None:
@@ -93,6 +95,7 @@ def _album(
         "task": study.plan.task,
         "classes": [printable(name) for name in study.plan.classes],
         "colours": [_hex(place) for place in range(len(study.plan.classes))] if segments else [],
+        "ignored": IGNORED,
         "models": [printable(name) for name in study.names],
         "threats": [printable(f"{spec}, {surface}" if spec in several else spec) for spec, surface in places],
         "verdicts": SEGMENTED if segments else CLASSIFIED,
@@ -122,6 +125,8 @@ def _verdict(study: Study, row: dict[str, Any], clean: dict[str, Any] | None) ->
     before, now = (clean or row)["accuracy"], row["accuracy"]
     if study.plan.task == "classify":
         return {(1, 1): 0, (1, 0): 1, (0, 0): 2, (0, 1): 3}[int(before), int(now)]
+    if before < LOW:
+        return SEGMENTED.index("wrong before")
     return 0 if now >= 0.9 * before else 1 if now >= 0.5 * before else 2
 
 
@@ -154,7 +159,8 @@ class _Store:
         """(H, W) of classes, in their colours."""
         from vallum.images import IGNORE  # here, since reading a run needs no torch otherwise
 
-        palette = [channel for place in range(IGNORE) for channel in _colour(place)] + [128, 128, 128]
+        palette = [channel for place in range(IGNORE) for channel in _colour(place)]
+        palette += _channels(IGNORED)
         picture = Image.fromarray(mask.astype(np.uint8))
         picture.putpalette(palette)
         return self._add(_smaller(picture, Image.Resampling.NEAREST).convert("RGB"), exact=True)
@@ -182,9 +188,13 @@ def _smaller(picture: Image.Image, how: Image.Resampling) -> Image.Image:
 def _colour(place: int) -> tuple[int, int, int]:
     """Of a class in a mask: those that everybody can tell apart first, then around the circle, light and dark."""
     if place < len(COLOURS):
-        return tuple(int(COLOURS[place][i : i + 2], 16) for i in (1, 3, 5))  # type: ignore[return-value]
+        return _channels(COLOURS[place])
     parts = colorsys.hls_to_rgb(place * 0.618 % 1, (0.35, 0.55, 0.75)[place % 3], 0.6)
     return tuple(round(255 * part) for part in parts)  # type: ignore[return-value]
+
+
+def _channels(colour: str) -> tuple[int, int, int]:
+    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))  # type: ignore[return-value]
 
 
 def _hex(place: int) -> str:

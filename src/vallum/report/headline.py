@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +66,16 @@ def sentences(study: Study) -> list[str]:
     return said + masked(study) + [compared(pair) for pair in deciding(study)]
 
 
+def cautions(study: Study) -> list[str]:
+    """What forbids to read the table as a comparison of models, or as finished."""
+    found = []
+    if study.uneven:
+        found.append("These models did not meet the same attacks: their worst cases are not of the same thing.")
+    if unfinished := sum(run.unfinished for run in study.runs):
+        found.append(f"{unfinished} cells are not finished: the numbers are of what there is.")
+    return found
+
+
 def masked(study: Study) -> list[str]:
     """For each defence that an attacker who ignores it hurts clearly more than one who knows it: his attack fails."""
     found = []
@@ -98,7 +107,7 @@ def deciding(study: Study) -> list[dict[str, Any]]:
 
 
 def compared(pair: dict[str, Any]) -> str:
-    """A comparison as a sentence."""
+    """A comparison as a sentence; what decides is its p as corrected for all that were made."""
     more, less = (pair["second"], pair["first"]) if pair["gain"] >= 0 else (pair["first"], pair["second"])
     ends = sorted(
         (pair["gain_low"], pair["gain_high"]) if pair["gain"] >= 0 else (-pair["gain_high"], -pair["gain_low"])
@@ -107,27 +116,20 @@ def compared(pair: dict[str, Any]) -> str:
         "clean" if pair["threat"] == "clean" else f"under {'the ' if pair['threat'] == WORST else ''}{pair['threat']}"
     )
     by = f"{100 * abs(pair['gain']):.1f} points [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
-    if pair["p"] > 0.05:
-        return f"{more} and {less} differ {under} by {by}, no more than chance would ({_p(pair['p'])})."
-    return f"{more} keeps {by} more than {less} {under} ({_p(pair['p'])}, {pair['test']})."
+    how = f"{_p(pair['holm'])}, {pair['test']}{_correction(pair)}"
+    if pair["gain"] == 0:
+        return f"{pair['first']} and {pair['second']} keep equally much {under}: {by} apart."
+    if pair["holm"] > 0.05:
+        return f"{more} keeps {by} more than {less} {under}, which may be chance ({how})."
+    return f"{more} keeps {by} more than {less} {under} ({how})."
 
 
 def rate(at: Interval) -> str:
     return f"{100 * at.value:.1f} % [{100 * at.low:.1f}, {100 * at.high:.1f}]"
 
 
-def holm(values: Sequence[float]) -> list[float]:
-    """P-values corrected for how many there are, as Holm (1979) does: each may be held against 0.05.
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    order = sorted(range(len(values)), key=lambda place: values[place])
-    corrected, least = [0.0] * len(values), 0.0
-    for rank, place in enumerate(order):
-        least = max(least, min(1.0, (len(values) - rank) * values[place]))
-        corrected[place] = least
-    return corrected
+def _correction(pair: dict[str, Any]) -> str:
+    return f", corrected for {pair['of']} comparisons" if pair["of"] > 1 else ""
 
 
 def _p(value: float) -> str:

@@ -12,20 +12,21 @@ from PIL import Image
 from vallum.errors import printable
 from vallum.evaluation.sections import Certified, Frontier, Matrix, Point, Rates, Section, Tradeoff, Universal
 from vallum.evaluation.statistics import Interval, rate
-from vallum.report.figure import Chart, Figure, Grid, Mark, Series, lines, said, written
+from vallum.report.figure import Chart, Figure, Grid, Mark, Series, lines, narrow, said, written
 from vallum.report.scale import CIVIDIS
 from vallum.report.svg import place_of
-from vallum.report.svg_chart import SPAN
+from vallum.report.svg_chart import SPAN, width_of
 
 
 def figure(section: Section) -> Figure | None:
     """What is drawn of a section; None where words and pictures say it."""
     if isinstance(section, Tradeoff):
         chart = lines(section.lines, section.settings)
-        return Chart(section.title, section.knob, "rate", chart, note=section.note)
+        return Chart(section.title, section.knob, "rate", chart, note=section.note, wide=True)
     if isinstance(section, Certified):
         label = f"radius in norm {section.norm}"
-        return Chart(section.title, label, "proven right", lines(section.lines, section.radii), note=section.note)
+        proven = lines(section.lines, section.radii)
+        return Chart(section.title, label, "proven right", proven, note=section.note, wide=True)
     if isinstance(section, Matrix):
         about = section.row_is, section.column_is, section.rows, section.columns, section.values
         return Grid(section.title, *about, section.percent, section.note)
@@ -56,7 +57,7 @@ def _frontier(section: Frontier) -> Chart:
     if beaten:
         series.append(Series("something is", marks(beaten), 1, 1, joined=False))
     about = section.cost_is, section.benefit_is
-    return Chart(section.title, *about, tuple(series), scale, section.percent, section.note)
+    return Chart(section.title, *about, tuple(series), scale, section.percent, section.note, wide=True, labelled=True)
 
 
 def slider(section: Tradeoff, chart: Chart) -> dict[str, Any]:
@@ -69,7 +70,9 @@ def slider(section: Tradeoff, chart: Chart) -> dict[str, Any]:
     start = distance.index(min(distance)) if section.chosen is not None else len(distance) // 2
     return {
         "texts": texts,
-        "places": [round(place_of(chart, x), 1) for x in section.settings],
+        "places": {  # by the width of the chart
+            width_of(one): [round(place_of(one, x), 1) for x in section.settings] for one in (chart, narrow(chart))
+        },
         "start": start,
         "span": SPAN,
     }

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from vallum.evaluation.store import write_text
 from vallum.evaluation.summary import WORST, ignorant
 from vallum.report import tables
 from vallum.report.curves import curves, energies, median_snr, severities
-from vallum.report.figure import Chart, said
+from vallum.report.figure import Chart, narrow, said
 from vallum.report.figures import gains
 from vallum.report.gallery import MEGABYTES, gallery
-from vallum.report.headline import headlines, sentences
+from vallum.report.headline import cautions, headlines, sentences
 from vallum.report.heatmap import heatmaps
 from vallum.report.kinds import figure, slider, table, universal
 from vallum.report.study import Study, studies
@@ -68,6 +69,7 @@ def render(runs: Sequence[Run], megabytes: float = MEGABYTES) -> str:
         "swatch": lambda one: Markup(swatch(one)),
         "said": said,
         "data": _data,
+        "narrow": narrow,
     }
     assert templates.loader is not None
     script = templates.loader.get_source(templates, "report.js")[0]
@@ -86,6 +88,7 @@ def render(runs: Sequence[Run], megabytes: float = MEGABYTES) -> str:
 
 def _shown(study: Study, megabytes: float) -> dict[str, Any]:
     """All that the templates show of a study."""
+    strengths = [*curves(study), *filter(None, [severities(study)])]
     main, many = tables.split(tables.rates(study))
     shown = {
         "plan": study.plan,
@@ -93,7 +96,8 @@ def _shown(study: Study, megabytes: float) -> dict[str, Any]:
         "names": study.names,
         "metric": study.metric,
         "measured": study.measured,
-        "uneven": study.uneven,
+        "seeds": study.seeds,
+        "cautions": cautions(study),
         "headlines": headlines(study),
         "sentences": sentences(study),
         "rows": main,
@@ -103,17 +107,16 @@ def _shown(study: Study, megabytes: float) -> dict[str, Any]:
             {"model": one.model, "threat": one.threat, "ignorant": study.rate(one), "union": study.rate(union)}
             for one, union in ignorant(study.models, study.kinds, study.outcomes)
         ],
-        "curves": [*curves(study), *filter(None, [severities(study)])],
+        "curves": [replace(one, wide=True) for one in strengths] if len(strengths) == 1 else strengths,
         "energies": energies(study, median_snr(study)),
         "heatmaps": heatmaps(study),
         "gallery": gallery(study, megabytes),
-        "compared": tables.compared(study),
+        "compared": study.comparisons,
         "gains": [dots for dots in gains(study)[:3] if len(dots.rows) <= 30],
         "extras": [_extra(section) for section in study.sections],
         "costs": tables.costs(study),
         "at_test_time": tables.at_test_time(study),
         "draws": tables.draws(study),
-        "unfinished": sum(run.unfinished for run in study.runs),
         "left_out": {name: why for run in study.runs for name, why in run.left_out.items()},
     }
     return {**shown, "contents": _contents(shown)}
@@ -134,7 +137,11 @@ def _contents(shown: dict[str, Any]) -> list[tuple[str, str]]:
         ("cost", "cost", shown["costs"]),
         ("reproduce", "reproduce", True),
     ]
-    return [(anchor, name) for anchor, name, there in wanted if there]
+    first: dict[str, str] = {}
+    for anchor, name, there in wanted:
+        if there:
+            first.setdefault(name, anchor)  # of several sections of a kind the first
+    return [(anchor, name) for name, anchor in first.items()]
 
 
 def _extra(section: Section) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 from vallum.evaluation.plan import PlannedModel, PlannedThreat
 from vallum.evaluation.run import Run
 from vallum.evaluation.sections import KINDS, Section, read
-from vallum.evaluation.statistics import Interval
-from vallum.evaluation.summary import WORST, Outcome, comparisons, headlines, together
+from vallum.evaluation.statistics import Interval, holm
+from vallum.evaluation.summary import UNION, WORST, Outcome, comparisons, headlines, together
 from vallum.report.perturbations import fitted
 
 
@@ -24,6 +24,7 @@ class Study:
     threats: tuple[PlannedThreat, ...]
     outcomes: tuple[Outcome, ...]
     called: tuple[dict[str, str], ...]  # for each run, what the report calls its models
+    origins: dict[tuple[str, str, str], Run]  # of each model, threat and surface the run whose rows count
 
     @property
     def plan(self) -> Any:
@@ -65,13 +66,18 @@ class Study:
 
     @cached_property
     def comparisons(self) -> list[dict[str, Any]]:
-        """Pairs of models on the same images; under the worst attack only where both met the same attacks."""
-        found = comparisons(self.shown)
-        return [
+        """Pairs of models on the same images, under the worst attack only where both met the same attacks.
+
+        `holm` is what a pair's p becomes where it is one of so many (`of`): that one is held against 0.05.
+        """
+        found = self.runs[0].comparisons if len(self.runs) == 1 else comparisons(self.shown)
+        kept = [
             pair
             for pair in found
             if pair["threat"] != WORST or self.attacks_of(pair["first"]) == self.attacks_of(pair["second"])
         ]
+        corrected = holm([pair["p"] for pair in kept])
+        return [{**pair, "holm": p, "of": len(kept)} for pair, p in zip(kept, corrected, strict=True)]
 
     @cached_property
     def sections(self) -> list[Section]:
@@ -79,6 +85,22 @@ class Study:
         pairs = list(zip(self.runs, self.called, strict=True))
         found = [section for run, called in pairs for section in (*read(run.folder), *fitted(run, called))]
         return sorted(found, key=lambda section: list(KINDS).index(section.kind))
+
+    @property
+    def seeds(self) -> str:
+        """Of the runs, which may have met the same images under several."""
+        return ", ".join(dict.fromkeys(str(run.plan.seed) for run in self.runs))
+
+    def origin(self, one: Outcome) -> list[Run]:
+        """The runs that this outcome is made of: several, where attacks or surfaces of several came together."""
+
+        def part(threat: str, surface: str) -> bool:
+            if one.threat == WORST:
+                return self.kinds[threat] in ("clean", "attack")
+            return threat == one.threat and one.surface in (surface, UNION)
+
+        made = {id(run) for (model, *at), run in self.origins.items() if model == one.model and part(*at)}
+        return [run for run in self.runs if id(run) in made]
 
     def rate(self, one: Outcome) -> Interval:
         key = one.model, one.threat, one.surface
@@ -112,10 +134,12 @@ def _study(runs: list[Run]) -> Study:
     if len(runs) == 1:
         plan = runs[0].plan
         same = {model.name: model.name for model in plan.models}
-        return Study(tuple(runs), plan.models, plan.threats, tuple(runs[0].outcomes), (same,))
+        made = dict.fromkeys(((one.model, one.threat, one.surface) for one in runs[0].singles), runs[0])
+        return Study(tuple(runs), plan.models, plan.threats, tuple(runs[0].outcomes), (same,), made)
     models: dict[str, PlannedModel] = {}
     threats: dict[str, PlannedThreat] = {}
     found: dict[tuple[str, str, str], Outcome] = {}
+    origins: dict[tuple[str, str, str], Run] = {}
     called = []
     for run in runs:
         names = {model.name: _name(model, run, models) for model in run.plan.models}
@@ -126,9 +150,10 @@ def _study(runs: list[Run]) -> Study:
         for one in run.singles:
             key = names[one.model], one.threat, one.surface
             if key not in found or len(found[key].keys) < len(one.keys):
-                found[key] = replace(one, model=names[one.model])
+                found[key], origins[key] = replace(one, model=names[one.model]), run
     everything = together(list(models.values()), list(threats.values()), list(found.values()))
-    return Study(tuple(runs), tuple(models.values()), tuple(threats.values()), tuple(everything), tuple(called))
+    known = tuple(models.values()), tuple(threats.values())
+    return Study(tuple(runs), *known, tuple(everything), tuple(called), origins)
 
 
 def _name(model: PlannedModel, run: Run, known: dict[str, PlannedModel]) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+from vallum.errors import printable
 from vallum.report.figure import Chart, Series, said
 from vallum.report.scale import Scale
-from vallum.report.svg_parts import colour, dash, element, marker, safe, short, text
+from vallum.report.svg_parts import LETTER, colour, dash, element, marker, safe, short, text
 
-WIDTH, HEIGHT = 360, 264  # a phone's width, so that text stays readable there
+WIDTH, WIDE, HEIGHT = 360, 880, 264  # a phone's width, so that text stays readable there; a page's
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 14, 42
 SPAN = f"{TOP}V{HEIGHT - BOTTOM}"  # of an upright line through it
 
@@ -19,7 +22,8 @@ def chart(figure: Chart, legend: bool) -> str:
     up = Scale.over([0.0, 1.0] if figure.percent else heights, "linear", HEIGHT - BOTTOM, TOP)
     parts = [*_axes(figure, across, up)]
     parts += [_series(series, across, up, figure.percent) for series in figure.series]
-    parts += _labels([(across(m.x), up(m.y), m.label) for s in figure.series if not s.joined for m in s.marks])
+    if figure.labelled:
+        parts += _labels(figure, across, up)
     extra = 0.0
     if legend:
         parts.append(text(LEFT, -8, figure.title, "start", "font-weight:600"))
@@ -27,20 +31,25 @@ def chart(figure: Chart, legend: bool) -> str:
             y = HEIGHT + 14 + 18 * place
             parts.append(marker(LEFT + 6, y - 4, series, 4.5) + text(LEFT + 18, y, series.name, "start"))
         extra = 18 * len(figure.series) + 8
-    box = f"0 {-24 if legend else 0} {WIDTH} {HEIGHT + extra + (24 if legend else 0):g}"
-    return element(figure.title, box, parts, "chart")
+    box = f"0 {-24 if legend else 0} {width_of(figure)} {HEIGHT + extra + (24 if legend else 0):g}"
+    return element(figure.title, box, parts, "chart", width_of(figure))
+
+
+def width_of(figure: Chart) -> int:
+    """In pixels: text has the same size in all charts."""
+    return WIDE if figure.wide else WIDTH
 
 
 def _axes(chart: Chart, across: Scale, up: Scale) -> list[str]:
-    parts = []
+    parts, right = [], width_of(chart) - RIGHT
     for value in up.ticks():
         y = up(value)
-        parts.append(f'<path class="g" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<path class="g" d="M{LEFT} {y:.1f}H{right}"/>')
         label = f"{100 * value:.0f}" if chart.percent else f"{value:g}"
         parts.append(text(LEFT - 6, y + 4, label, "end", "", "s"))
     below = HEIGHT - BOTTOM + 16
     parts += [text(across(value), below, short(value), "middle", "", "s") for value in across.ticks()]
-    parts.append(text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, chart.x_label, "middle", "", "s"))
+    parts.append(text((LEFT + right) / 2, HEIGHT - 6, chart.x_label, "middle", "", "s"))
     unit = f"{chart.y_label}, %" if chart.percent else chart.y_label
     middle = (TOP + HEIGHT - BOTTOM) / 2
     turned = f'transform="rotate(-90 11 {middle:.0f})" class="s" text-anchor="middle"'
@@ -67,24 +76,50 @@ def _series(series: Series, across: Scale, up: Scale, percent: bool) -> str:
     return "".join(parts)
 
 
-def _labels(at: list[tuple[float, float, str]]) -> list[str]:
-    """A name beside each point, where no other name or point is yet."""
-    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y, _ in at]
+SHIFTS = (4, -8, 16, -20, 28, -32, -44, 40, -56, -68)  # of a name from its point, the nearest first
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+def _labels(figure: Chart, across: Scale, up: Scale) -> list[str]:
+    """A name beside each point, where no other name, point or line is yet; far from it, with a line to it."""
+    taken = [box for series in figure.series for box in _covered(series, across, up)]
     parts = []
-    for x, y, label in at:
-        wide = 6.4 * len(label)
-        places = [(x + 8 if right else x - 8 - wide, y + shift) for shift in (4, -8, 16, -20, 28) for right in (1, 0)]
-        fitting = [
-            (left, base) for left, base in places if left >= LEFT and left + wide <= WIDTH and base < HEIGHT - BOTTOM
-        ]
+    for series in figure.series:
+        for mark in series.marks:
+            x, y, wide = across(mark.x), up(mark.y), LETTER * len(printable(mark.label))
+            places = [(x + 8 if right else x - 8 - wide, y + shift) for shift in SHIFTS for right in (1, 0)]
+            fitting = [
+                (left, base)
+                for left, base in places
+                if left >= LEFT and left + wide <= width_of(figure) and 11 <= base < HEIGHT - BOTTOM
+            ]
 
-        def overlaps(left: float, base: float, wide: float = wide) -> int:
-            return sum(left < x1 and x0 < left + wide and base - 11 < y1 and y0 < base + 2 for x0, y0, x1, y1 in taken)
+            def overlaps(place: tuple[float, float], wide: float = wide) -> int:
+                left, base = place
+                right, top, bottom = left + wide, base - 11, base + 2
+                return sum(left < x1 and x0 < right and top < y1 and y0 < bottom for x0, y0, x1, y1 in taken)
 
-        left, base = min(fitting or places, key=lambda place: overlaps(*place))
-        taken.append((left, base - 11, left + wide, base + 2))
-        parts.append(text(left, base, label, "start"))
+            left, base = min(fitting or places, key=overlaps)
+            taken.append((left, base - 11, left + wide, base + 2))
+            if abs(base - y) > 12:
+                route = f"M{x:.1f} {y:.1f}L{left - 2 if left > x else left + wide + 2:.1f} {base - 4:.1f}"
+                parts.append(f'<path class="e" stroke="{colour(series)}" opacity=".5" d="{route}"/>')
+            parts.append(text(left, base, mark.label, "start"))
     return parts
+
+
+def _covered(series: Series, across: Scale, up: Scale) -> list[Box]:
+    """Where a series' points, whiskers and lines are."""
+    at = [(across(mark.x), up(mark.y)) for mark in series.marks]
+    found = [(x - 5, y - 5, x + 5, y + 5) for x, y in at]
+    for (x, _), mark in zip(at, series.marks, strict=True):
+        if mark.low is not None and mark.high is not None:
+            found.append((x - 1, up(mark.high), x + 1, up(mark.low)))
+    for (x0, y0), (x1, y1) in pairwise(at) if series.joined else ():
+        for share in (step / 20 for step in range(1, 20)):
+            x, y = x0 + share * (x1 - x0), y0 + share * (y1 - y0)
+            found.append((x - 1, y - 1, x + 1, y + 1))
+    return found
 
 
 def place_of(chart: Chart, x: float) -> float:
@@ -94,4 +129,4 @@ def place_of(chart: Chart, x: float) -> float:
 
 def _across(chart: Chart) -> Scale:
     places = [mark.x for series in chart.series for mark in series.marks]
-    return Scale.over(places, chart.x_scale, LEFT, WIDTH - RIGHT)
+    return Scale.over(places, chart.x_scale, LEFT, width_of(chart) - RIGHT)

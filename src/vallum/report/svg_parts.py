@@ -9,6 +9,8 @@ from html import escape
 from vallum.errors import printable
 from vallum.report.figure import COLOURS, Series
 
+LETTER = 7.2  # about the width of one, in twelve pixels
+MARKERS = 6  # shapes of them
 DASHES = ("", "5 3", "2 2", "8 3 2 3")
 
 
@@ -24,14 +26,17 @@ def dash(series: Series) -> str:
 
 
 def marker(x: float, y: float, series: Series, size: float) -> str:
-    """A circle, square, triangle or diamond of about this size."""
-    fill, r = colour(series), size
+    """One of six shapes, of about this size."""
+    fill, r, arm = colour(series), size, 0.8 * size
     drawn = (
         f'<circle class="h" cx="{x:.1f}" cy="{y:.1f}" r="{r}" fill="{fill}"/>',
         f'<path class="h" fill="{fill}" d="M{x - r:.1f} {y - r:.1f}h{2 * r}v{2 * r}h{-2 * r}z"/>',
         f'<path class="h" fill="{fill}" d="M{x:.1f} {y - 1.2 * r:.1f}l{1.2 * r:g} {2.2 * r:g}h{-2.4 * r:g}z"/>',
         f'<path class="h" fill="{fill}" d="M{x:.1f} {y - 1.3 * r:.1f}l{1.3 * r:g} {1.3 * r:g}l{-1.3 * r:g} '
         f'{1.3 * r:g}l{-1.3 * r:g} {-1.3 * r:g}z"/>',
+        f'<path class="h" fill="{fill}" d="M{x:.1f} {y + 1.2 * r:.1f}l{1.2 * r:g} {-2.2 * r:g}h{-2.4 * r:g}z"/>',
+        f'<path class="h" fill="{fill}" d="M{x - r / 2:.1f} {y - 1.3 * r:.1f}h{r}v{arm:g}h{arm:g}v{r}h{-arm:g}'
+        f'v{arm:g}h{-r}v{-arm:g}h{-arm:g}v{-r}h{arm:g}z"/>',
     )
     return drawn[series.style % len(drawn)]
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from vallum.errors import printable
 from vallum.report.figure import Dots, Grid, said, written
 from vallum.report.scale import Scale, shade
-from vallum.report.svg_parts import colour, element, marker, safe, text
+from vallum.report.svg_parts import LETTER, colour, element, marker, safe, text
 
 ROW, CELL = 24, 54
-LETTER = 7.2  # about the width of one, in twelve pixels
 
 
 def grid(figure: Grid, legend: bool) -> str:

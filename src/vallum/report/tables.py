@@ -7,9 +7,9 @@ from typing import Any
 
 from vallum.evaluation.statistics import Interval
 from vallum.evaluation.summary import UNION, WORST
-from vallum.report.headline import holm
 from vallum.report.study import Study
 
+OWN = "worst of its own attacks"  # where the models of a table did not meet the same
 MANY = 6  # corruptions, beyond which they have a table of their own, folded
 
 
@@ -18,6 +18,7 @@ class Row:
     threat: str
     kind: str
     cells: tuple[Interval | None, ...]  # one for each model
+    name: str  # what tables call it
 
     @property
     def worst(self) -> bool:
@@ -27,7 +28,12 @@ class Row:
 def rates(study: Study) -> list[Row]:
     """Models against threats."""
     return [
-        Row(spec, study.kinds.get(spec, "attack"), tuple(study.rates.get((name, spec)) for name in study.names))
+        Row(
+            spec,
+            study.kinds.get(spec, "attack"),
+            tuple(study.rates.get((name, spec)) for name in study.names),
+            OWN if spec == WORST and study.uneven else spec,
+        )
         for spec in study.specs
     ]
 
@@ -73,7 +79,6 @@ def draws(study: Study) -> list[dict[str, Any]]:
     ]
 
 
-def compared(study: Study) -> list[dict[str, Any]]:
-    """Every pair on every threat, with p-values corrected for their number."""
-    pairs = study.comparisons
-    return [{**pair, "holm": p} for pair, p in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True)]
+def gained(pair: dict[str, Any]) -> str:
+    """How much more the second of two models keeps, in points."""
+    return f"{100 * pair['gain']:+.1f} [{100 * pair['gain_low']:+.1f}, {100 * pair['gain_high']:+.1f}]"

@@ -10,7 +10,7 @@ function gallery(root) {
   const data = JSON.parse(root.querySelector("script").textContent);
   const SIZE = 12;
   const segments = data.task !== "classify";
-  const tones = segments ? ["good", "doubt", "bad"] : ["good", "bad", "doubt", "doubt"];
+  const tones = segments ? ["good", "doubt", "bad", "doubt"] : ["good", "bad", "doubt", "doubt"];
   const chosen = {};
   let page = 0;
 
@@ -42,7 +42,7 @@ function gallery(root) {
   if (segments) {
     const swatch = (colour) => { const box = make("i"); box.style.background = colour; return box; };
     const entry = (name, colour) => make("li", {}, swatch(colour), name);
-    root.append(make("ul", { className: "key" }, ...data.classes.map((name, i) => entry(name, data.colours[i])), entry("ignored", "#808080")));
+    root.append(make("ul", { className: "key" }, ...data.classes.map((name, i) => entry(name, data.colours[i])), entry("ignored", data.ignored)));
   }
   root.addEventListener("keydown", (event) => {
     if (event.target.closest("select, dialog")) return;
@@ -124,12 +124,15 @@ function gallery(root) {
 // A defence's knob: a line through the chart, and what it reads there.
 function slider(root) {
   const places = JSON.parse(root.dataset.places), texts = JSON.parse(root.dataset.texts);
-  const input = root.querySelector("input"), output = root.querySelector("output"), chart = root.querySelector("svg.chart");
-  const line = document.createElementNS(chart.namespaceURI, "path");
-  line.setAttribute("class", "cursor");
-  chart.append(line);
+  const input = root.querySelector("input"), output = root.querySelector("output");
+  const lines = [...root.querySelectorAll("svg.chart")].map((chart) => {
+    const line = document.createElementNS(chart.namespaceURI, "path");
+    line.setAttribute("class", "cursor");
+    chart.append(line);
+    return [line, places[chart.viewBox.baseVal.width]];
+  });
   const show = () => {
-    line.setAttribute("d", `M${places[input.value]} ${root.dataset.span}`);
+    lines.forEach(([line, at]) => line.setAttribute("d", `M${at[input.value]} ${root.dataset.span}`));
     output.textContent = texts[input.value];
     input.setAttribute("aria-valuetext", texts[input.value]);
   };
