@@ -78,7 +78,14 @@ def test_whatever_holds_a_threat_hands_on_what_it_declares() -> None:
     }
     assert holders >= {Compose, EqualEnergy, Within}
     for holder in holders:
-        for name in ("moves_labels", "with_labels", "check_for_masks", "passes_for", "fingerprint"):
+        for name in (
+            "moves_labels",
+            "with_labels",
+            "check_for_masks",
+            "check_for_classes",
+            "passes_for",
+            "fingerprint",
+        ):
             assert name in vars(holder), f"{holder.__name__} does not hand on {name}"
 
 

@@ -59,6 +59,10 @@ class Compose(Threat):
         for part in self.parts:
             part.check_for_masks()
 
+    def check_for_classes(self) -> None:
+        for part in self.parts:
+            part.check_for_classes()
+
     @property
     def fingerprint(self) -> str:
         marks = [part.fingerprint for part in self.parts]

@@ -136,6 +136,9 @@ class EqualEnergy(Threat):
     def check_for_masks(self) -> None:
         self.inner.check_for_masks()
 
+    def check_for_classes(self) -> None:
+        self.inner.check_for_classes()
+
     def __call__(
         self, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
     ) -> Tensor:

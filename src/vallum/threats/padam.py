@@ -7,7 +7,7 @@ cross-entropy; here it is any loss, and steps shrink along half a cosine.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -18,7 +18,7 @@ from vallum.specs import parameter
 from vallum.threats.base import THREATS, Bounded
 from vallum.threats.losses import LossName, at_progress, loss_named
 from vallum.threats.minimal import annealed
-from vallum.threats.norms import Ball, at_least_float32, norm_named, per_image
+from vallum.threats.norms import Ball, Norm, at_least_float32, norm_named, per_image
 from vallum.threats.search import Best, frozen
 from vallum.threats.segmentation_losses import rank_of
 from vallum.threats.slope import slope_of
@@ -57,36 +57,59 @@ class PAdam(Bounded):
         draws = self.draws(images, keys)
         with frozen(model):
             best = Best(images, labels, self.targeted, rank=rank_of(self.loss))
-            clean, label, which = images.detach(), labels.clone(), best.everyone()
+            clean, label = images.detach(), labels.clone()
             eps = per_image(self.eps, images)
-            # Half the radius to a value; in the norm 2 that of a perturbation in which all values are alike.
-            size = eps / 2 if norm.name == "inf" else eps / 2 / max(clean[:1].numel(), 1) ** 0.5
-            size = size if self.step_size is None else torch.full_like(eps, self.step_size)  # (n,)
-            ball = Ball.around(norm, clean, eps)
-            delta = norm.random(draws, eps, -clean, 1 - clean)
-            precision = at_least_float32(clean)
-            mean, square, largest = (torch.zeros_like(clean, dtype=precision) for _ in range(3))
-            for step in range(self.steps + 1):  # the last pass only looks at where the last step led
-                last = step == self.steps
-                point = (clean + delta).clamp_(0, 1).requires_grad_(not last)
-                with torch.set_grad_enabled(not last):
-                    logits = model(point)
-                    values = sign * at_progress(loss, step / self.steps)(logits, label)  # (n,)
-                best.offer(which, point.detach(), logits.detach(), values.detach())
-                if last:
-                    break
-                gradient = slope_of(values, point).to(precision)
-                if self.early_stop and bool((gone := best.has_fallen[which]).any()):
-                    which, clean, label, size, delta, mean, square, largest, gradient = (
-                        t[~gone] for t in (which, clean, label, size, delta, mean, square, largest, gradient)
-                    )
-                    ball = ball.take(~gone)
-                if not len(which):
-                    break
-                mean = mean * MEAN + gradient * (1 - MEAN)
-                square = square * SQUARE + gradient.square() * (1 - SQUARE)
-                largest = largest.maximum(square)
-                ahead = mean / (1 - MEAN ** (step + 1)) / ((largest / (1 - SQUARE ** (step + 1))).sqrt() + TINY)
-                stride = size.view(-1, 1, 1, 1) * annealed(1.0, 0.01, step, self.steps)
-                delta = ball.project(delta + (ahead * stride).to(delta.dtype))
+            size = pace(norm, eps, clean) if self.step_size is None else torch.full_like(eps, self.step_size)
+
+            def raised(logits: Tensor, labels: Tensor, progress: float) -> Tensor:
+                return sign * at_progress(loss, progress)(logits, labels)
+
+            start = norm.random(draws, eps, -clean, 1 - clean)
+            climb_by_values(model, best, clean, label, start, Ball.around(norm, clean, eps), size, self.steps, raised,
+                            self.early_stop)  # fmt: skip
         return best.images
+
+
+def pace(norm: Norm, eps: Tensor, images: Tensor) -> Tensor:
+    """(N,) half the radius to a value; in the norm 2 that of a perturbation in which all values are alike."""
+    return eps / 2 if norm.name == "inf" else eps / 2 / max(images[:1].numel(), 1) ** 0.5
+
+
+def climb_by_values(
+    model: Callable[[Tensor], Tensor],
+    best: Best,
+    clean: Tensor,
+    label: Tensor,
+    start: Tensor,
+    ball: Ball,
+    size: Tensor,
+    steps: int,
+    raised: Callable[[Tensor, Tensor, float], Tensor],
+    early_stop: bool,
+) -> None:
+    """Climb from `start` and offer `best` each point; `raised` is given logits, labels and the share of steps done."""
+    which, delta, precision = best.everyone(), start, at_least_float32(clean)
+    mean, square, largest = (torch.zeros_like(clean, dtype=precision) for _ in range(3))
+    for step in range(steps + 1):  # the last pass only looks at where the last step led
+        last = step == steps
+        point = (clean + delta).clamp_(0, 1).requires_grad_(not last)
+        with torch.set_grad_enabled(not last):
+            logits = model(point)
+            values = raised(logits, label, step / steps)  # (n,)
+        best.offer(which, point.detach(), logits.detach(), values.detach())
+        if last:
+            break
+        gradient = slope_of(values, point).to(precision)
+        if early_stop and bool((gone := best.has_fallen[which]).any()):
+            which, clean, label, size, delta, mean, square, largest, gradient = (
+                t[~gone] for t in (which, clean, label, size, delta, mean, square, largest, gradient)
+            )
+            ball = ball.take(~gone)
+        if not len(which):
+            break
+        mean = mean * MEAN + gradient * (1 - MEAN)
+        square = square * SQUARE + gradient.square() * (1 - SQUARE)
+        largest = largest.maximum(square)
+        ahead = mean / (1 - MEAN ** (step + 1)) / ((largest / (1 - SQUARE ** (step + 1))).sqrt() + TINY)
+        stride = size.view(-1, 1, 1, 1) * annealed(1.0, 0.01, step, steps)
+        delta = ball.project(delta + (ahead * stride).to(delta.dtype))

@@ -1,9 +1,10 @@
 """The worst case for segmentation: complementary losses, each climbed in balls that shrink, the best kept per image.
 
-In the manner of SEA, Croce et al. 2024 (arXiv 2306.12941), with the loss of CosPGD beside its own. A climb begins where
-the best one so far ended, so that a later loss finishes what an earlier one began; and each image keeps the point at
-which the largest share of its pixels is wrong, or at which its own mIoU is lowest. That also says whether a step went
-up, and so sets the pace: a masked loss falls with every pixel that has been won.
+In the manner of SEA, Croce et al. 2024 (arXiv 2306.12941), with CosPGD's loss beside its own, climbed as PAdam does
+(Halmosi et al. 2024, arXiv 2407.09150): at the end and at equal passes that left less than CosPGD's own way there. A
+climb begins where the best one so far ended, so that a later loss finishes what an earlier one began; and each image
+keeps the point at which the largest share of its pixels is wrong, or at which its own mIoU is lowest. That also says
+whether a step went up, and so sets the pace: a masked loss falls with every pixel that has been won.
 """
 
 from __future__ import annotations
@@ -19,19 +20,26 @@ from vallum.errors import UserError
 from vallum.images import IGNORE, Draws
 from vallum.threats.climb import Objective, Rank, Rows, climb_through, phases
 from vallum.threats.losses import Loss, loss_named
-from vallum.threats.norms import Norm
+from vallum.threats.norms import Ball, Norm
+from vallum.threats.padam import climb_by_values, pace
 from vallum.threats.search import Best
 from vallum.threats.segmentation_losses import balanced_cross_entropy, lost_overlap, wrong_share
 
 STEPS = 60
-LOSSES: tuple[str | Loss, ...] = (
-    "masked_cross_entropy",
-    balanced_cross_entropy,
-    "jensen_shannon",
-    "cosine_cross_entropy",
+# Each loss, and whether every value of the perturbation goes at a pace of its own, as PAdam's.
+CLIMBS: tuple[tuple[str | Loss, bool], ...] = (
+    ("masked_cross_entropy", False),
+    (balanced_cross_entropy, False),
+    ("jensen_shannon", False),
+    ("cosine_cross_entropy", True),
+)
+MORE_CLIMBS: tuple[tuple[str | Loss, bool], ...] = (
+    ("cosine_cross_entropy", False),
+    ("normalised_logit", False),
+    ("cross_entropy", False),
+    ("margin", False),
 )
 LOWEST: dict[str, Rank] = {"accuracy": wrong_share, "miou": lost_overlap}
-MORE_LOSSES: tuple[str | Loss, ...] = ("normalised_logit", "cross_entropy", "margin")
 
 
 def union(
@@ -47,7 +55,7 @@ def union(
     shares: Tensor | None = None,
 ) -> None:
     """Offer `best` the images as they are and the best point of each climb, judged by the model itself."""
-    losses, rank = LOSSES + MORE_LOSSES if exhaustive else LOSSES, LOWEST[lowest]
+    rank = LOWEST[lowest]
     if shares is not None:
         rank = partial(lost_overlap, shares=shares.to(images.device))
     exact, best.rank = best.judge or model, rank
@@ -58,7 +66,7 @@ def union(
         best.offer(which, points, logits, rank(logits, best.labels[which]))
 
     judge(best.everyone(), images)
-    for place, named in enumerate(losses):
+    for place, (named, by_values) in enumerate(_climbs(norm, exhaustive)):
         standing = best.standing()
         if not len(standing):
             return
@@ -66,25 +74,37 @@ def union(
         if shares is not None and loss is balanced_cross_entropy:
             loss = partial(balanced_cross_entropy, shares=shares.to(images.device))
         clean, eps = images[standing], radii[standing]
-        balls = phases(steps, norm, large_first=True)
+        balls = [(1.0, steps)] if by_values else phases(steps, norm, large_first=True)
         start = best.images[standing] - clean
         if place == 0 or exhaustive:
             start = norm.random(draws.take(standing).of(place), eps * balls[0][0], -clean, 1 - clean)
         label = best.labels[standing]
         found = Best(clean, label, targeted=False, judge=best.judge, rank=rank)
-        rows = Rows.begin(found.everyone(), clean, label, label, eps, start)
-        climb_through(model, found, rows, balls, norm, _raised(loss), rank, tracked=_tracked(rank))
+        raised = _raised(loss)
+        if by_values:  # from near the best point, so at half the pace
+            size, ball = pace(norm, eps, clean) / 2, Ball.around(norm, clean, eps)
+            climb_by_values(model, found, clean, label, start, ball, size, steps, raised, early_stop=True)
+        else:
+            rows = Rows.begin(found.everyone(), clean, label, label, eps, start)
+            climb_through(model, found, rows, balls, norm, raised, rank, tracked=_tracked(rank))
         judge(standing, found.images)
 
 
 def union_passes(steps: int, exhaustive: bool, norm: Norm) -> float:
     """Per image, a backward pass counting as two: a climb looks once more in each ball, its best point is judged."""
-    losses, balls = LOSSES + MORE_LOSSES if exhaustive else LOSSES, phases(steps, norm, large_first=True)
-    return 1 + len(losses) * (3.0 * steps + len(balls) + 1)
+    balls = len(phases(steps, norm, large_first=True))
+    looks = [1 if by_values else balls for _, by_values in _climbs(norm, exhaustive)]
+    return 1 + sum(3.0 * steps + look + 1 for look in looks)
 
 
-def _raised(loss: Loss) -> Objective:
-    return lambda logits, labels, aims: loss(logits, labels)
+def _climbs(norm: Norm, exhaustive: bool) -> list[tuple[str | Loss, bool]]:
+    climbs = CLIMBS + MORE_CLIMBS if exhaustive else CLIMBS
+    # In the norm 1 few values should move, and a pace of its own would move them all.
+    return list(dict.fromkeys((loss, by_values and norm.name != "1") for loss, by_values in climbs))
+
+
+def _raised(loss: Loss) -> Callable[..., Tensor]:
+    return lambda logits, labels, _: loss(logits, labels)
 
 
 def _tracked(rank: Rank) -> Objective:

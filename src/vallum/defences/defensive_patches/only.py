@@ -105,6 +105,9 @@ class Within(Threat):
     def check_for_masks(self) -> None:
         self.attack.check_for_masks()
 
+    def check_for_classes(self) -> None:
+        self.attack.check_for_classes()
+
     @property
     def spec(self) -> str:
         return f"{self.attack.spec} on the {self.where} only"
