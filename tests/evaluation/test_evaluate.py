@@ -251,6 +251,48 @@ def test_segmentation_rows_give_the_miou(tmp_path: Path) -> None:
     assert left[found.spec, "pixel accuracy"] == pytest.approx(float(((answers == masks) & valid).sum() / valid.sum()))
 
 
+def segmenter() -> nn.Module:
+    """Which of three colours is the strongest, pixel by pixel."""
+    return nn.Conv2d(3, 3, 1, bias=False).requires_grad_(False).eval()
+
+
+def masked(n: int = 4) -> tuple[Tensor, Tensor]:
+    pictures = images(n)[0]
+    return pictures, pictures.argmax(1)
+
+
+def test_a_network_whose_task_nobody_said_takes_that_of_the_data(tmp_path: Path) -> None:
+    class Dimmed(Defence):
+        randomised, exact_gradient, stateful = False, True, False
+
+        def purify(self, images: Tensor) -> Tensor:
+            return images * 0.9
+
+    net = segmenter()
+    net.weight.copy_(torch.eye(3)[:, :, None, None])  # type: ignore[union-attr]
+    models = {"plain": net, "dimmed": Dimmed(vallum.load_model(net))}
+    run = vallum.evaluate(models, masked(), "gaussian:std=0.1", out=tmp_path, progress=False)
+    assert run.plan.task == "segment"
+    assert [one["value"] for one in run.summary if one["threat"] == "clean" and one["metric"] == "mIoU"][:2] == [1, 1]
+
+
+def test_a_network_whose_task_is_known_is_refused_other_data(tmp_path: Path) -> None:
+    said = r"load_model\(\.\.\., task='segment'\), --task segment"
+    declared = vallum.load_model(segmenter(), task="classify")
+    for model in (declared, vallum.load_model("net:resnet?classes=4")):
+        with pytest.raises(UserError, match=said):
+            vallum.evaluate(model, masked(), "clean", out=tmp_path, progress=False)
+        with pytest.raises(UserError, match=said):
+            vallum.audit(model, masked(), progress=False)
+    with pytest.raises(UserError, match="--task classify"):
+        vallum.evaluate(vallum.load_model(segmenter(), task="segment"), images(4), out=tmp_path, progress=False)
+
+
+def test_a_classifier_is_no_segmenter_because_the_data_have_masks(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a segmenter \(N, K, H, W\)"):
+        vallum.evaluate(classifier(), masked(), "clean", out=tmp_path, progress=False)
+
+
 def test_models_are_compared_on_the_same_images(tmp_path: Path) -> None:
     run = vallum.evaluate(
         {"a": classifier(), "b": classifier(-8.0)}, images(), THREATS_HERE[0], out=tmp_path, progress=False

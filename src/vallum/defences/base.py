@@ -42,7 +42,8 @@ class Defence(Model):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
-        self.task, self.classes, self.size = model.task, model.classes, model.size
+        self.task, self.task_known = model.task, model.task_known
+        self.classes, self.size = model.classes, model.size
         self.differentiable = model.differentiable
         self.train(model.training)  # in the mode of what it wraps, and not in training mode as a new module would be
 

@@ -219,14 +219,13 @@ def _check(
         check_images(batch.images, f"the images of {source.spec or 'the data'}")
     notes: list[str] = []
     for name, model in named.items():
-        if model.task != source.task:
-            raise UserError(f"{name} is to {model.task}, the data to {source.task}", remedy=f"say task={source.task!r}")
-        if len(batch):
-            with _naming(name):
+        with _naming(name):
+            model.settle_task(source.task)
+            if len(batch):
                 looked_at = fresh(model.to(device), model)
                 doubts = check_model(looked_at, batch.images, batch.labels, source.classes)
                 model.classes, model.differentiable = looked_at.classes, looked_at.differentiable
-            notes += [f"{name}: {doubt}" for doubt in doubts]
+                notes += [f"{name}: {doubt}" for doubt in doubts]
         for one in wanted:
             if model.task is Task.SEGMENT:
                 one.check_for_masks()

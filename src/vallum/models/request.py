@@ -41,7 +41,7 @@ class Request:
         self,
         network: nn.Module,
         *,
-        task: Task = Task.CLASSIFY,
+        task: Task | None = None,
         classes: Sequence[str] | int | None = None,
         mean: PER_CHANNEL | None = None,
         std: PER_CHANNEL | None = None,
@@ -65,6 +65,8 @@ class Request:
     def keep(self, model: Model) -> Model:
         """A network that is a Model already: it knows its settings, and only classes that it lacks are added."""
         said = {name: getattr(self, name) for name in ("mean", "std", "task", "classes")}
+        if self.task is not None and not model.task_known:
+            model.settle_task(self.task)
         said["outputs"] = None if self.outputs == "logits" else self.outputs
         known = {"task": model.task, "classes": model.classes or self.classes}
         for name, value in said.items():

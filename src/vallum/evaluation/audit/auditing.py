@@ -102,9 +102,12 @@ def audit(
     norm = norm_named(norm).name
     where = str(available(device)) if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     own = copied(load_model(model)).to(where)
+    own.settle_task(source.task)
     title = name or own.spec or type(getattr(own, "network", own)).__name__
     started, counting = time.time(), Counting()
     other = None if surrogate is None else load_model(surrogate).to(where)
+    if other is not None:
+        other.settle_task(source.task)
 
     chosen = choose(len(source), min(n or IMAGES, len(source)), seed)
     batch = source.batch(chosen).to(where)
