@@ -103,6 +103,11 @@ def print_audit(audit: Audit, console: Console | None = None) -> None:
     console.print(_text(f"{said}; {passes}"))
 
 
+def print_text(said: str, console: Console | None = None) -> None:
+    """A line of its own."""
+    (console or Console()).print(_text(said))
+
+
 def _text(said: str, style: str = "") -> Text:
     """What came from outside, as it is: no markup in it, no emoji, nothing that steers the terminal."""
     return Text(printable(said), style)
