@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import vallum
-from vallum.defences.base import Defence, Surface
+from vallum.defences.base import Defence, Surface, declares_chance
 from vallum.errors import UserError
 from vallum.evaluation.evaluator import choose
 from vallum.evaluation.run import Run
@@ -175,6 +175,38 @@ def test_a_defence_is_attacked_through_all_its_surfaces(tmp_path: Path) -> None:
     union = np.stack([left["defended", way] for way in ways]).min(0)
     assert left["defended", UNION].tolist() == union.tolist()
     assert next(m for m in run.plan.models if m.name == "defended").ignorant == ("transfer",)
+
+
+class Undeclared(Defence):
+    def purify(self, pictures: Tensor) -> Tensor:
+        return (pictures * 8).round() / 8
+
+
+class Blind(Rounding):
+    """Says that its gradient is exact, so that nobody goes straight through it."""
+
+    exact_gradient = True
+
+
+def test_notes_tell_a_gradient_that_is_hidden_from_one_that_a_surface_finds(tmp_path: Path) -> None:
+    bare = Wrapped(classifier(), classes=4)
+    models = {"declared": Rounding(bare), "undeclared": Undeclared(bare), "blind": Blind(bare)}
+    run = vallum.evaluate(models, images(8), PGD(4 / 255, steps=1), out=tmp_path, progress=False)
+    declared, undeclared, chance, blind = run.environment["notes"]
+    covered = "attacked directly, its gradient is exactly zero for 8 of 8 images; covered by straight-through, "
+    assert declared.startswith(f"declared: {covered}")
+    assert undeclared.startswith(f"undeclared: {covered}")
+    assert chance.startswith("undeclared does not declare whether it draws at random, and is taken to")
+    assert blind.startswith("blind: the gradient is exactly zero everywhere for 8 of 8 images")
+
+
+def test_whether_chance_is_declared_is_seen_in_a_stack() -> None:
+    bare = Wrapped(classifier(), classes=4)
+    assert not declares_chance(Undeclared(bare))
+    assert not declares_chance(Rounding(Undeclared(bare)))
+    owns_up = Rounding(Undeclared(bare))
+    owns_up.model.randomised = True
+    assert declares_chance(owns_up)
 
 
 class OneWay(Defence):

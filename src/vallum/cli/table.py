@@ -42,7 +42,8 @@ def print_run(run: Run, console: Console | None = None) -> None:
     for one in shown:
         if one.worst is not None and (one.threat == WORST or not attacked):
             parts = ", ".join(f"{name} {100 * at.value:.1f}" for name, at in one.metrics().items())
-            console.print(_text(f"{one.model} draws at random; {one.threat}: {parts}", "dim"))
+            draws = next(model.draws for model in run.plan.models if model.name == one.model)
+            console.print(_text(f"{one.model}, asked {draws} times about each image; {one.threat}: {parts}", "dim"))
     for pair in run.comparisons:
         if pair["threat"] == (WORST if attacked else shown[-1].threat):
             said = f"{pair['first']} against {pair['second']}, {pair['threat']}: p = {pair['p']:.2g} ({pair['test']})"

@@ -16,7 +16,7 @@ from torch import nn
 
 from vallum.data import load_data
 from vallum.data.data import Data
-from vallum.defences.base import Defence, surfaces_of
+from vallum.defences.base import Defence, declares_chance, surfaces_of, ways_into
 from vallum.errors import UserError
 from vallum.evaluation import fitting
 from vallum.evaluation.measure import fresh
@@ -223,9 +223,14 @@ def _check(
             model.settle_task(source.task)
             if len(batch):
                 looked_at = fresh(model.to(device), model)
-                doubts = check_model(looked_at, batch.images, batch.labels, source.classes)
+                doubts = check_model(looked_at, batch.images, batch.labels, source.classes, ways_into(looked_at))
                 model.classes, model.differentiable = looked_at.classes, looked_at.differentiable
                 notes += [f"{name}: {doubt}" for doubt in doubts]
+        if isinstance(model, Defence) and model.draws_at_random and not declares_chance(model):
+            notes.append(
+                f"{name} does not declare whether it draws at random, and is taken to: `randomised = False` in its "
+                "class says that it does not, and saves most of the passes"
+            )
         for one in wanted:
             if model.task is Task.SEGMENT:
                 one.check_for_masks()

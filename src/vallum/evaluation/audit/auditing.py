@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from vallum.data import load_data
-from vallum.defences.base import Defence
+from vallum.defences.base import Defence, ways_into
 from vallum.disk import write_whole
 from vallum.errors import UserError
 from vallum.evaluation import sections
@@ -116,7 +116,7 @@ def audit(
     check_images(batch.images, f"the images of {source.spec or 'the data'}")
     pristine = copied(own)
     looked_at = copied(own)
-    notes = check_model(looked_at, batch.images, batch.labels, source.classes)
+    notes = check_model(looked_at, batch.images, batch.labels, source.classes, ways_into(looked_at))
     for one in (own, pristine):
         one.classes, one.differentiable = looked_at.classes, looked_at.differentiable
         counting.watch(one.bare if isinstance(one, Defence) else one)
