@@ -218,6 +218,15 @@ def read_value(text: str, kind: Any, where: str) -> Any:
     return text
 
 
+def read_numbers(text: str, where: str) -> list[float]:
+    """Several numbers with commas between them.
+
+    >>> read_numbers("0.485,1/2", "mean")
+    [0.485, 0.5]
+    """
+    return [read_value(part, float, where) for part in text.split(",")]
+
+
 def write_value(value: Any) -> str:
     """Text that `read_value` reads back to exactly `value`.
 

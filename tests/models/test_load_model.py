@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import vallum.defences  # noqa: F401  its import registers sources of models with a defence
 from vallum.errors import UserError
+from vallum.images import Task
 from vallum.models import MODEL_SOURCES, Model, Wrapped, load_model
 from vallum.models.request import guess_value
 
@@ -73,7 +74,7 @@ def test_a_module_is_wrapped_and_keeps_its_mode() -> None:
 
 
 def test_a_model_comes_back_as_it_is() -> None:
-    model = Wrapped(nn.Flatten(), mean=0.5)
+    model = Wrapped(nn.Flatten(), mean=0.5, task=Task.CLASSIFY)
     assert load_model(model) is model
     assert load_model(model, classes=48) is model
     assert model.classes is not None

@@ -18,7 +18,10 @@ from vallum.specs import Source
 
 @MODEL_SOURCES.register("python")
 def load_python(source: Source, request: Request) -> Model:
-    """What your own function returns: pkg.module:function or FILE.py:function, with ?name=value as its arguments."""
+    """What your own function returns: pkg.module:function or FILE.py:function, with ?name=value as its arguments.
+
+    mean and std that it does not take normalise images, as the arguments of `load_model`.
+    """
     where, _, name = source.rest.rpartition(":")
     if not where or not name:
         raise UserError(
@@ -28,6 +31,7 @@ def load_python(source: Source, request: Request) -> Model:
         raise UntrustedCodeError(f"this saved model is built by running code: {source.rest}")
     refuse_pickle(Path(where).expanduser())
     function = find(where, name, "model source", MODEL_SOURCES)
+    source, request = request.reading(source, *_parameters(function, source))
     made = function
     if not isinstance(function, nn.Module):
         made = function(**_arguments(function, source))
@@ -44,6 +48,15 @@ def load_python(source: Source, request: Request) -> Model:
         made.build = made.build or str(stays)
         return request.keep(made)
     return request.wrap(made, build=stays)
+
+
+def _parameters(function: Any, source: Source) -> list[str]:
+    """The options that are for the function."""
+    if isinstance(function, nn.Module):
+        return []
+    taken = inspect.signature(function).parameters
+    takes_all = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in taken.values())
+    return list(source.options) if takes_all else list(taken)
 
 
 def _arguments(function: Any, source: Source) -> dict[str, Any]:
