@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from vallum.data.data import Data
 from vallum.defences.base import Defence, declares_chance, surfaces_of, ways_into
 from vallum.errors import UserError
 from vallum.evaluation import fitting
+from vallum.evaluation.adding import join, of_this_call
 from vallum.evaluation.measure import fresh
 from vallum.evaluation.pictures import spread
 from vallum.evaluation.plan import Fit, Plan, PlannedModel, PlannedThreat
@@ -107,10 +108,15 @@ def evaluate(
         pictures=tuple(spread(images, pictures)),
     )
     store = Store(Path(out) if out is not None else Path("runs") / plan.id)
+    joined = join(plan, store.read_plan(), store)
+    plan = joined.plan
     store.begin(plan)
+    earlier: dict[str, Any] = {}
+    with suppress(UserError):  # damaged, it is written anew
+        earlier = Run(store.folder).environment
 
     job = Job(plan, store, list(named.values()), wanted, source)
-    cells = [*plan.fits(), *plan.cells()]
+    cells = of_this_call(joined, [*plan.fits(), *plan.cells()])
     todo = [cell for cell in cells if not store.is_done(cell)]
     started = time.time()
     with Progress(cells, todo, plan, shown=progress) as bar:
@@ -124,6 +130,8 @@ def evaluate(
                 in_processes(job, now, bar.done, workers)
     run = Run(store.folder)
     notes += _idle(run, wanted)
+    notes += [note for note in joined.notes(earlier) if note not in notes]
+    costs = {**{name: cost for name, cost in earlier.get("costs", {}).items() if name in joined.models}, **costs}
     took = {"workers": workers, "seconds": round(time.time() - started, 1)}
     finished = time.strftime("%Y-%m-%d %H:%M:%S %z")
     run.conclude(
