@@ -39,15 +39,16 @@ class Registry(Generic[T]):
         self.kind = kind
         self._entries: dict[str, Callable[..., T]] = {}
         self._aliases: dict[str, str] = {}
+        self.options: dict[str, dict[str, str]] = {}  # of sources, which are functions: what follows ?, with its help
 
-    def register(self, name: str, *aliases: str) -> Callable[[Callable[..., Any]], Any]:
+    def register(self, name: str, *aliases: str, **options: str) -> Callable[[Callable[..., Any]], Any]:
         """Keep an entry under its name; it is found under its aliases too, but listed and written by its name."""
 
         def keep(entry: Callable[..., Any]) -> Callable[..., Any]:
             for one in (name, *aliases):
                 if one in self:
                     raise ValueError(f"{self.kind} {one!r} is registered already")
-            self._entries[name] = entry
+            self._entries[name], self.options[name] = entry, options
             self._aliases.update(dict.fromkeys(aliases, name))
             return entry
 

@@ -125,3 +125,18 @@ def test_harden_is_train_with_a_recipe_that_is_said(tmp_path: Path) -> None:
     one = vallum.harden("net:resnet", DATA, spec, out=tmp_path / "one", **how)
     other = vallum.train("net:resnet", DATA, spec, out=tmp_path / "other", **how)
     assert weights_fingerprint(one) == weights_fingerprint(other)
+
+
+@pytest.mark.parametrize(
+    ("given", "words", "learnt"),
+    [
+        ({"data": "folder:photos/train", "size": "32"}, "--data folder:photos/train --size 32", True),
+        ({"data": "folder:photos/train", "validation": "folder:photos/val"}, "--data folder:photos/val", False),
+        ({"data": "builtin:signs?split=train&n=60", "validation": "1/3"}, "", False),
+        ({"data": "builtin:streets?split=train&size=64x192"}, "--data builtin:streets?size=64x192", False),
+        ({"data": "folder:scenes", "task": "segment"}, "--data folder:scenes --task segment", True),
+    ],
+)
+def test_the_next_command_names_images_that_the_model_is_for(given: dict[str, str], words: str, learnt: bool) -> None:
+    unsaid = {"validation": "0.1", "size": None, "task": None}
+    assert commands._images({**unsaid, **given}) == (words.split(), learnt)

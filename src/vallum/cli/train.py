@@ -13,8 +13,10 @@ import typer
 from vallum.cli.options import numbers
 from vallum.cli.settings import read_settings, signature, takes_settings, with_signature
 from vallum.errors import UntrustedCodeError, UserError, printable
-from vallum.specs import read_value
+from vallum.specs import Source, read_value
 from vallum.training.settings import Settings
+
+DEFAULT = "builtin:signs"  # what `vallum evaluate` takes where nothing is said
 
 
 @takes_settings(Settings)
@@ -71,7 +73,7 @@ def train(
         "std": std,
     }
     _train(model, recipe, out, **given, device=device, devices=devices, fresh=fresh, quiet=quiet, **settings)
-    _point_to(out, quiet)
+    _point_to(out, given, quiet)
 
 
 def _train(
@@ -120,7 +122,8 @@ def _train(
     return before, network, watched
 
 
-def _point_to(out: Path, quiet: bool) -> None:
+def _point_to(out: Path, given: dict[str, Any], quiet: bool) -> None:
+    """How to evaluate it, on the kind of images that it was trained on."""
     if not quiet and _speaks():
         from vallum.models import load_model
 
@@ -131,7 +134,27 @@ def _point_to(out: Path, quiet: bool) -> None:
             named += "?trust=true"
         except UserError:
             pass  # the training itself went well, and whoever loads the folder is told what is missing
-        typer.echo(f"\nModel: {printable(str(out))}\nNext:  {printable(shlex.join(['vallum', 'evaluate', named]))}")
+        words, known = _images(given)
+        typer.echo(
+            f"\nModel: {printable(str(out))}\nNext:  {printable(shlex.join(['vallum', 'evaluate', named, *words]))}"
+        )
+        if known:
+            typer.echo("       with images that it has not learnt from, where you have some")
+
+
+def _images(given: dict[str, Any]) -> tuple[list[str], bool]:
+    """Options that name images to evaluate on, and whether they are those that were learnt from."""
+    try:
+        read_value(given["validation"], float, "--validation")
+        text, learnt = given["data"], True
+    except UserError:
+        text, learnt = given["validation"], False
+    if "split=train" in text:  # every source that has splits takes another one by default
+        text, learnt = str(Source.parse(text).but(split=None, n=None)), False
+    words = [] if text == DEFAULT else ["--data", text]
+    for name in ("size", "task"):
+        words += [f"--{name}", given[name]] if given[name] is not None else []
+    return words, learnt
 
 
 def _speaks() -> bool:
@@ -168,7 +191,7 @@ def harden(**given: Any) -> None:
         seed = int(read_value(given["seed"], int, "--seed"))
         how: dict[str, Any] = {"n": wanted, "seed": seed, "device": given["device"], "quiet": quiet}
         bought.evaluate(before, network, watched, recipe(spec), out, **how)
-    _point_to(out, quiet)
+    _point_to(out, given, quiet)
 
 
 _WITH = Annotated[

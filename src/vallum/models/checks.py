@@ -125,10 +125,19 @@ def _check_classes(model: Model, count: int, names: tuple[str, ...] | None) -> N
             remedy="give as many classes as the network has outputs",
         )
     if names is not None and len(names) != count:
+        few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        numbered = names == class_names(len(names))
+        lacking = f"classes={count}" if numbered else "classes=NAME,NAME,... with all names, in the model's order"
         raise UserError(
-            f"the model tells {count} classes apart, the data have {len(names)}",
+            f"the model tells {count} classes apart, the data have {len(names)} ({few})",
             "both must mean the same classes in the same order",
-            "load the model that was trained on these data, or data with its classes",
+            "load the model that was trained on these data, or data with its classes"
+            + (
+                f"; where the data lack some of its classes, say so: ?{lacking} after their source, or load_data(..., "
+                f"classes={count if numbered else '[...]'})"
+                if len(names) < count
+                else ""
+            ),
         )
     if names is not None and model.classes is not None and names != model.classes and set(names) == set(model.classes):
         place = next(i for i in range(count) if names[i] != model.classes[i])
