@@ -15,6 +15,8 @@ from typing import Any
 from vallum.errors import UserError, did_you_mean
 from vallum.torchvision_shim import ensure_torchvision
 
+SOURCE = "__source__"  # what is in a file that was run, by which it is known again
+
 
 def find(where: str, name: str, kind: str, known: Iterable[str] = ()) -> Callable[..., Any]:
     """The function in the file or module; `kind` and what is `known` of it say what else may have been meant.
@@ -50,17 +52,19 @@ def _run_file(path: Path) -> ModuleType:
     if not os.path.isfile(path):
         raise UserError(f"there is no file {path}", remedy="check the path; it is relative to the current directory")
     path = path.resolve()
-    known = sys.modules.get(str(path))  # run once, as an import would be: it may register things
-    if known is not None:
+    source = path.read_bytes()
+    known = sys.modules.get(str(path))  # run once, as an import would be, until somebody edits it
+    if known is not None and getattr(known, SOURCE, source) == source:
         return known
     _importable(str(path.parent))  # as for `python FILE.py`
     spec = importlib.util.spec_from_file_location(str(path), path)
     assert spec is not None  # the path ends in .py
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    setattr(module, SOURCE, source)
     sys.modules[str(path)] = module  # dataclasses look their module up while it runs
     try:
-        spec.loader.exec_module(module)
+        # Not by the loader: it takes what was compiled of a file of the same size and second for the same.
+        exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))
     except BaseException:
         del sys.modules[str(path)]
         raise

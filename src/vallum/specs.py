@@ -46,7 +46,7 @@ class Registry(Generic[T]):
 
         def keep(entry: Callable[..., Any]) -> Callable[..., Any]:
             for one in (name, *aliases):
-                if one in self:
+                if one in self and not _is_again(entry, self[one]):
                     raise ValueError(f"{self.kind} {one!r} is registered already")
             self._entries[name], self.options[name] = entry, options
             self._aliases.update(dict.fromkeys(aliases, name))
@@ -298,6 +298,12 @@ class Source:
             if name not in known:
                 remedy = did_you_mean(name, known) if known else "it takes none"
                 raise UserError(f"{self.scheme}: has no option {name!r}", remedy=remedy)
+
+
+def _is_again(entry: Any, earlier: Any) -> bool:
+    """Whether a file of the user's, which is run under its path, registers it anew after an edit."""
+    module, name = entry.__module__, entry.__qualname__
+    return module.endswith(".py") and (module, name) == (earlier.__module__, earlier.__qualname__)
 
 
 def _is_literal(kind: Any) -> bool:

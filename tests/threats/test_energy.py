@@ -92,6 +92,37 @@ def test_attack_beats_noise_of_the_same_energy() -> None:
     assert all(gain <= bound * 1.001 for gain, bound in zip(gained.tolist(), best, strict=True))
 
 
+WRONG_ALREADY = [
+    "strong:effort=0.1",
+    "strong:norm=2,effort=0.1",
+    "apgd_targeted:steps=3",
+    "ddn:steps=4",
+    "fmn:steps=4",
+    "pgd:random_start=false,steps=3",
+    "pgd:norm=1,random_start=false,steps=3",
+]
+
+
+@pytest.mark.parametrize("of", WRONG_ALREADY)
+def test_an_image_that_is_wrong_already_may_stay_as_it_is(of: str) -> None:
+    """It counts as fallen as it is; its neighbours get the energy that was asked for."""
+    net = Net()
+    labels = net(IMAGES).argmax(1)
+    labels[2] = (labels[2] + 1) % 3
+    one = EqualEnergy(f"({of})", rms=0.02)
+    changed = one(net, IMAGES, labels)
+    alone = threat(f"{of},eps=0.02" if "eps" in dir(one.inner) else of)(net, IMAGES, labels)
+    assert torch.equal(alone[2], IMAGES[2]), "it was to be given back as it was"
+    assert torch.equal(changed[2], IMAGES[2])
+    others = [0, 1, 3]
+    assert realised_rms(IMAGES, changed)[others].tolist() == pytest.approx([0.02] * 3, rel=2e-5)
+
+
+def test_what_leaves_an_image_as_it_is_without_being_an_attack_cannot_reach_an_energy() -> None:
+    with pytest.raises(UserError, match="cannot be changed"):
+        EqualEnergy("(brightness:2)", rms=0.02)(None, torch.ones(1, 3, 8, 8), LABELS[:1])
+
+
 def test_spec_round_trip() -> None:
     for spec in ("equal_energy:of=(pgd:norm=2,steps=5),snr=30", "equal_energy:of=(fog:3+jpeg:2),rms=0.1,seed=2"):
         assert threat(spec).spec == spec
@@ -115,6 +146,7 @@ def test_seeds_differ() -> None:
         ("equal_energy:of=(pgd:eps=0.1),rms=0.1", "gives eps"),
         ("equal_energy:of=(nothing_known),rms=0.1", "no threat is called"),
         ("equal_energy:of=(gaussian),rms=2", "between 0 and 1"),
+        ("equal_energy:of=(pgd:norm=0),rms=0.1", "a radius in norm 0.*inf, 2, 1"),
     ],
 )
 def test_mistakes(spec: str, match: str) -> None:

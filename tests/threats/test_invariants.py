@@ -67,6 +67,7 @@ EXAMPLES = {
     ],
     "square": [
         "square:eps=16/255,queries=12",
+        "square:eps=3,norm=1,queries=12",
         "square:eps=0.6,norm=2,queries=12,early_stop=false",
         "square:eps=0.6,norm=2,queries=12,loss=cross_entropy,targeted=true,area=0.1",
     ],

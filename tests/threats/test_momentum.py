@@ -15,13 +15,16 @@ from vallum.threats.momentum import diverse
 
 @pytest.mark.parametrize("norm", EPS)
 @pytest.mark.parametrize("attack", [FGSM, Momentum])
-def test_reaches_the_optimum_of_a_linear_model(norm: str, attack: type[FGSM | Momentum]) -> None:
-    images, labels = grey_and_boxed(4)["ball"], torch.zeros(4, dtype=torch.long)
+@pytest.mark.parametrize("images_in", ["ball", "ball and box"])
+def test_reaches_the_optimum_of_a_linear_model(norm: str, attack: type[FGSM | Momentum], images_in: str) -> None:
+    images, labels = grey_and_boxed(4)[images_in], torch.zeros(4, dtype=torch.long)
     model = Linear(drawn(2, 108) / 8)
     before, wanted = optimum(norm, model, images, EPS[norm])
     found = margin(model(attack(eps=EPS[norm], norm=norm)(model, images, labels).double()), labels).detach()
     reached = (found - before) / (wanted - before)
-    assert float(reached.min()) >= 0.999
+    # Steps that leave out what the box forbids later on come to lie inside the ball of the norm 2.
+    cut_short = attack is Momentum and norm == "2" and images_in == "ball and box"
+    assert float(reached.min()) >= (0.74 if cut_short else 0.999)
     assert float(reached.max()) <= 1 + 1e-4
 
 

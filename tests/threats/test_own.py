@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import pickle
 import sys
@@ -111,8 +112,8 @@ def test_an_object_is_left_as_it_was(make: Callable[[], Any]) -> None:
     attack = threat(make())
     assert isinstance(attack, Own)
     before = attack.spec
-    attack(ATTACKED, IMAGES, LABELS)
-    assert attack.spec == before
+    attack(ATTACKED, IMAGES, LABELS)  # and its mark is taken anew
+    assert Own(attack.attack, eps=attack.eps, norm=attack.norm).spec == before
     assert getattr(attack.attack, "model", HELD) is HELD
 
 
@@ -151,6 +152,45 @@ def test_a_function_in_a_file_is_named_by_a_string(tmp_path: Path) -> None:
     assert torch.equal(pickle.loads(pickle.dumps(attack))(ATTACKED, IMAGES, LABELS), attack(ATTACKED, IMAGES, LABELS))
     with pytest.raises(UserError, match="did you mean nudge"):
         threat(f"own:{tmp_path / 'attacks.py'}:nudgee,eps=0.02")
+
+
+def foolbox(name: str, **settings: Any) -> Any:
+    return getattr(pytest.importorskip("foolbox").attacks, name)(**settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [("LinfPGD", "inf"), ("L2PGD", "2"), ("L1PGD", "1"), ("L2DeepFoolAttack", "2"), ("EADAttack", "1"), ("FGM", "2")],
+)
+def test_the_norm_of_a_foolbox_attack_is_its_own(name: str, norm: str) -> None:
+    attack = Own(foolbox(name), eps=0.5)
+    assert attack.budget is not None
+    assert attack.budget.norm.name == norm
+    assert Own(foolbox(name)).budget is None, "no radius is known"
+
+
+def test_a_foolbox_attack_in_its_own_norm() -> None:
+    attack = Own(foolbox("L2FastGradientAttack"), eps=0.5)
+    found = attack(ATTACKED, IMAGES, LABELS)
+    length = (found - IMAGES).flatten(1).norm(dim=1)
+    assert length.tolist() == pytest.approx([0.5] * 10, rel=1e-3)
+    with pytest.raises(UserError, match="takes its radius in norm 2, not inf"):
+        Own(foolbox("L2FastGradientAttack"), eps=0.5, norm="inf")(ATTACKED, IMAGES, LABELS)
+    with pytest.raises(UserError, match="eps is needed"):
+        Own(foolbox("L2FastGradientAttack"))(ATTACKED, IMAGES, LABELS)
+
+
+def test_an_attack_at_work_stays_what_it_was_when_its_file_is_edited(tmp_path: Path) -> None:
+    code = "def nudge(model, images, labels):\n    model(images)\n    return (images + 0.01).clamp(0, 1)\n"
+    (tmp_path / "edited.py").write_text(code)
+    spec = f"own:{tmp_path / 'edited.py'}:nudge"
+    before = threat(spec)
+    (tmp_path / "edited.py").write_text(code.replace("0.01", "0.02"))
+    again, after = dataclasses.replace(before, seed=1), threat(spec)  # type: ignore[type-var]
+    for attack, by in ((before, 0.01), (again, 0.01), (after, 0.02)):
+        assert torch.equal(attack(ATTACKED, IMAGES, LABELS), (IMAGES + by).clamp(0, 1))
+    assert before.fingerprint == again.fingerprint != after.fingerprint
+    assert pickle.loads(pickle.dumps(after)).fingerprint == after.fingerprint
 
 
 def test_a_changed_attack_has_another_name() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from threat_oracles import EPS, Exact, ExactPixels, Linear, drawn, grey_and_boxed, optimum
@@ -56,12 +58,13 @@ class Masked(nn.Module):
         return torch.stack([steps.mean((1, 2, 3)), 0.49 + 0.0 * images.mean((1, 2, 3))], 1)
 
 
-def test_where_the_gradient_is_of_no_use_random_search_decides() -> None:
+@pytest.mark.parametrize(("norm", "eps"), [("inf", 6 / 255), ("2", 1.0), ("1", 6.0)])
+def test_where_the_gradient_is_of_no_use_random_search_decides(norm: Any, eps: float) -> None:
     images, labels = torch.full((4, 3, 8, 8), 0.5), torch.zeros(4, dtype=torch.long)
-    model, eps = Masked(), 6 / 255
-    assert not bool(fallen(model(APGD(eps=eps)(model, images, labels)), labels, targeted=False).all())
-    assert bool(fallen(model(Strong(eps=eps)(model, images, labels)), labels, targeted=False).all())
-    assert bool(fallen(model(Square(eps=eps, queries=500)(model, images, labels)), labels, targeted=False).all())
+    model = Masked()
+    assert not bool(fallen(model(APGD(eps=eps, norm=norm)(model, images, labels)), labels, targeted=False).all())
+    for attack in (Strong(eps=eps, norm=norm), Square(eps=eps, norm=norm, queries=500)):
+        assert bool(fallen(model(attack(model, images, labels)), labels, targeted=False).all())
 
 
 def test_a_fall_that_only_half_precision_saw_does_not_count() -> None:

@@ -24,7 +24,7 @@ from vallum.evaluation import sections
 from vallum.evaluation.evaluator import _device, choose
 from vallum.evaluation.statistics import Interval, rate
 from vallum.evaluation.store import write_text
-from vallum.models import load_model, weights_fingerprint
+from vallum.models import load_model, model_fingerprint
 
 FILE = "certificate.jsonl"  # a line per image and sigma, after one that says what they are of
 
@@ -87,7 +87,7 @@ def certify(
     where = _device(device)
     chosen = choose(len(source), n, seed)
     plan = {
-        "model": weights_fingerprint(defence.tuned(sigma=1.0)),
+        "model": model_fingerprint(defence.tuned(sigma=1.0)),
         "data": source.fingerprint(chosen),
         "first": first, "draws": draws, "alpha": alpha, "seed": seed,
     }  # fmt: skip

@@ -30,7 +30,7 @@ from vallum.evaluation.summary import UNION
 from vallum.evaluation.workers import Job, here, in_processes, on_ray
 from vallum.images import Task, check_images
 from vallum.machine import command, machine
-from vallum.models import check_model, load_model, weights_fingerprint
+from vallum.models import check_model, load_model, model_fingerprint, weights_fingerprint
 from vallum.models.load import available
 from vallum.models.model import Model
 from vallum.threats import Budget, Threat, threat
@@ -288,7 +288,7 @@ def _planned(name: str, model: Model, wanted: Sequence[Threat], thorough: bool, 
     return PlannedModel(
         name,
         model.spec,
-        weights_fingerprint(model),
+        model_fingerprint(model),
         tuple(s.name for s in surfaces),
         tuple(s.name for s in surfaces if not s.knows_defence),
         tuple(s.weight for s in surfaces),

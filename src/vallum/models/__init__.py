@@ -6,7 +6,7 @@ from vallum.models.model import Model, Wrapped
 from vallum.models.request import MODEL_SOURCES, Request, make_model
 from vallum.models.saving import save_model, saved_facts
 from vallum.models.sources.builtin import builtin_names
-from vallum.models.state import weights_fingerprint
+from vallum.models.state import model_fingerprint, weights_fingerprint
 
 __all__ = [
     "load_model",
@@ -15,6 +15,7 @@ __all__ = [
     "save_model",
     "saved_facts",
     "check_model",
+    "model_fingerprint",
     "weights_fingerprint",
     "MODEL_SOURCES",
     "Request",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vallum.errors import UserError
 from vallum.images import Task
+from vallum.marks import mark_of
 from vallum.models.outputs import as_logits
 
 PER_CHANNEL = float | Sequence[float]
@@ -135,9 +136,8 @@ class Function(nn.Module):
     def __init__(self, function: Callable[[Tensor], Any]) -> None:
         super().__init__()
         self.function = function
-        code = getattr(function, "__code__", None)
         name = getattr(function, "__qualname__", type(function).__qualname__)
-        self.fingerprint = f"{name} {code.co_code.hex()} {code.co_names}" if code else name
+        self.fingerprint = f"{name} {mark_of(function)}"
         self.eval()
 
     def forward(self, images: Tensor) -> Any:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vallum.errors import UserError
+from vallum.marks import is_own, mark_of
 from vallum.models.model import Function
 
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib")
@@ -85,7 +88,7 @@ def weights_fingerprint(model: nn.Module) -> str:
     """A short hash of every tensor in a model: weights, statistics, normalisation.
 
     What is not a tensor a module may tell in a string called `fingerprint`. Of a plain callable no more is known than
-    its name and its bytecode, which the ending says.
+    its name and its code, which the ending says.
 
     >>> norm = nn.BatchNorm2d(3)
     >>> before = weights_fingerprint(norm)
@@ -97,6 +100,31 @@ def weights_fingerprint(model: nn.Module) -> str:
     notes = "\0".join(f"{name}={note}" for name, note in told.items() if note is not None)
     digest = tensors_fingerprint({**model.state_dict(), **dict(model.named_buffers())}, notes)
     return digest + ("+callable" if any(isinstance(module, Function) for module in model.modules()) else "")
+
+
+def model_fingerprint(model: nn.Module) -> str:
+    """The same with all else that decides what a model answers, so that results kept of another are told apart.
+
+    That is which modules it is made of, and how they show themselves; of those whose class is the user's own the code
+    and the plain settings too, but for attributes that begin with an underscore.
+
+    >>> one, other = (nn.Sequential(nn.Conv2d(3, 2, 1), layer) for layer in (nn.ReLU(), nn.Tanh()))
+    >>> _ = other.load_state_dict(one.state_dict())
+    >>> weights_fingerprint(one) == weights_fingerprint(other), model_fingerprint(one) == model_fingerprint(other)
+    (True, False)
+    """
+    made = [(name, type(module), _shown(module), _settings(module)) for name, module in model.named_modules()]
+    return f"{weights_fingerprint(model)}-{mark_of(made)}"
+
+
+def _shown(module: nn.Module) -> str:
+    return re.sub(r" at 0x[0-9a-f]+", "", module.extra_repr())
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    if not is_own(type(module)):
+        return {}
+    return {name: value for name, value in vars(module).items() if name != "training" and not name.startswith("_")}
 
 
 def tensors_fingerprint(tensors: Mapping[str, Tensor], notes: str = "") -> str:

@@ -28,6 +28,8 @@ class Compose(Threat):
     def __post_init__(self) -> None:
         if len(self.parts) < 2:
             raise UserError(f"a chain of {len(self.parts)}", "two parts or more are needed", "write fog:3+jpeg:2")
+        for part in self.parts:
+            refuse_unfitted(part)
 
     @property
     def kind(self) -> Literal["noise", "corruption", "attack"]:  # type: ignore[override]
@@ -53,6 +55,15 @@ class Compose(Threat):
     def passes_for(self, segments: bool) -> float:
         return 1.0 + sum(part.passes_for(segments) - 1.0 for part in self.parts)
 
+    def check_for_masks(self) -> None:
+        for part in self.parts:
+            part.check_for_masks()
+
+    @property
+    def fingerprint(self) -> str:
+        marks = [part.fingerprint for part in self.parts]
+        return "+".join(marks) if any(marks) else ""
+
     @property
     def seed(self) -> int:  # type: ignore[override]
         return self.parts[0].seed
@@ -76,6 +87,16 @@ class Compose(Threat):
             own = reseeded(part, _again(part.seed, before)) if before else part
             images, labels = own.with_labels(model, images, labels, keys)
         return images, labels
+
+
+def refuse_unfitted(part: Threat) -> None:
+    """Only a threat by itself is fitted by an evaluation before it meets any image."""
+    if part.fits and getattr(part, "found", None) is None:
+        raise UserError(
+            f"{part.spec} is fitted on many images before it meets any",
+            "a part of another threat has nobody to fit it",
+            "name what was found, as perturbation:FILE, or in Python give what its fit returns",
+        )
 
 
 def reseeded(threat: Threat, seed: int) -> Threat:

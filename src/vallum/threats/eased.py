@@ -27,7 +27,7 @@ def eased(model: Any) -> Iterator[None]:
     """
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     # A compiled network would be compiled anew for each change.
-    compiled = any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in modules)
+    compiled = any("_orig_mod" in m._modules or getattr(m, "_compiled_call_impl", None) for m in modules)
     changed: list[nn.Module] = []
     try:
         for module in [] if compiled else modules:
@@ -41,11 +41,9 @@ def eased(model: Any) -> Iterator[None]:
 
 
 def _way(module: nn.Module) -> Callable[[Any], Callable[[Tensor], Tensor]] | None:
-    if "forward" in module.__dict__:  # somebody's own, or eased already
+    way = scaled if stands_still(module) else patchwise if cuts_patches(module) else None
+    if way is None or "forward" in module.__dict__:  # somebody's own, or eased already
         return None
     # On a processor, where it was measured.
-    if any(
-        tensor.device.type != "cpu" for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False))
-    ):
-        return None
-    return scaled if stands_still(module) else patchwise if cuts_patches(module) else None
+    here = all(tensor.device.type == "cpu" for tensor in (*module.parameters(), *module.buffers()))
+    return way if here else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,11 +11,16 @@ import torch
 from torch import Tensor
 
 from vallum.errors import UserError
+from vallum.images import IGNORE
 from vallum.specs import build, parameter, split_arguments
 from vallum.threats.base import THREATS, Bounded, Threat
-from vallum.threats.compose import chain, reseeded
+from vallum.threats.compose import chain, refuse_unfitted, reseeded
 from vallum.threats.noise import Noise
 from vallum.threats.norms import norm_named
+
+# By norm, over so many values: the radius of a ball whose farthest points have a root mean square of 1, in L1 that of
+# points equally far.
+RADII: dict[str, Callable[[int], float]] = {"inf": lambda n: 1.0, "2": lambda n: n**0.5, "1": float}
 
 
 def realised_rms(images: Tensor, changed: Tensor) -> Tensor:
@@ -76,7 +81,9 @@ class EqualEnergy(Threat):
 
     Noise keeps its draw and changes its strength (salt and pepper to within one pixel). An attack gets the radius of
     that energy, and what it finds is moved along its line onto it. So is what anything else, as fog, makes of an
-    image: it is blended with the image, or exaggerated.
+    image: it is blended with the image, or exaggerated. Two exceptions: an image that an attack gives back as it was,
+    most often because it is wrong already, stays so; and where pixels were moved, two classes may lie on top of each
+    other, so that pixels of a mask whose label has changed are ignored.
 
     >>> EqualEnergy("(gaussian)", snr=20).spec
     'equal_energy:of=(gaussian),snr=20'
@@ -92,38 +99,69 @@ class EqualEnergy(Threat):
             raise UserError("equal_energy takes one energy", "rms or snr", "write equal_energy:of=(gaussian),snr=20")
         if self.rms is not None and not 0 < self.rms <= 1:
             raise UserError(f"rms={self.rms:g}", "it lies between 0 and 1")
-        self._threat(1.0, 1)  # what is wrong with it is said now
+        object.__setattr__(self, "_inner", self._read())  # what is wrong with it is said now
+
+    @property
+    def inner(self) -> Threat:
+        """What is calibrated, at a strength that means nothing."""
+        return self._inner  # type: ignore[attr-defined]
 
     @property
     def kind(self) -> Literal["clean", "noise", "corruption", "attack"]:  # type: ignore[override]
-        return self._threat(1.0, 1).kind
+        return self.inner.kind
 
     @property
     def needs_gradient(self) -> bool:  # type: ignore[override]
-        return self._threat(1.0, 1).needs_gradient
+        return self.inner.needs_gradient
+
+    @property
+    def moves_labels(self) -> bool:  # type: ignore[override]
+        return self.inner.moves_labels
 
     @property
     def targeted(self) -> bool:
-        return self._threat(1.0, 1).targeted
+        return self.inner.targeted
 
     @property
     def passes(self) -> float:
-        return self._threat(1.0, 1).passes
+        return self.inner.passes
+
+    def passes_for(self, segments: bool) -> float:
+        return self.inner.passes_for(segments)
+
+    @property
+    def fingerprint(self) -> str:
+        return self.inner.fingerprint
+
+    def check_for_masks(self) -> None:
+        self.inner.check_for_masks()
 
     def __call__(
         self, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
     ) -> Tensor:
+        return self.with_labels(model, images, labels, keys)[0]
+
+    def with_labels(
+        self, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         if len(images) == 0:
-            return images
+            return images, labels
         signal = images.detach().flatten(1).double().square().mean(1).sqrt()
         rms = torch.full_like(signal, self.rms) if self.rms is not None else signal * 10 ** (-(self.snr or 0) / 20)
-        threat = self._threat(rms, images[0].numel())
-        if isinstance(threat, Noise):
-            return stronger(threat, images, rms, keys)
-        return scaled(images, threat(model, images, labels, keys), rms)
+        if isinstance(self.inner, Noise):
+            return stronger(self.inner, images, rms, keys), labels
+        threat = self.inner
+        if isinstance(threat, Bounded):
+            radius = rms * RADII[threat.norm](images[0].numel())
+            threat = dataclasses.replace(threat, eps=radius.float())  # type: ignore[type-var]
+        found, truth = threat.with_labels(model, images, labels, keys)
+        if threat.kind == "attack":
+            rms = rms * (found != images).flatten(1).any(1)
+        if labels.ndim == 3 and threat.moves_labels:
+            truth = torch.where(truth == labels, labels, IGNORE)
+        return scaled(images, found, rms), truth
 
-    def _threat(self, rms: float | Tensor, values: int) -> Threat:
-        """What is calibrated, its radius being that of this root mean square over so many values."""
+    def _read(self) -> Threat:
         text = self.of.strip()
         if text.startswith("(") and text.endswith(")"):
             text = text[1:-1]
@@ -134,18 +172,18 @@ class EqualEnergy(Threat):
             if "eps" in given:
                 raise UserError(f"{text!r} gives eps", "the energy decides the radius", "leave eps out")
             bounded = build(made, [*split_arguments(rest, text), ("eps", "1")], text)
-            radius = _radius(bounded.norm, rms, values)
-            threat: Threat = dataclasses.replace(bounded, eps=radius)  # type: ignore[type-var]
+            if bounded.norm not in RADII:
+                raise UserError(
+                    f"{text!r} has a radius in norm {bounded.norm}",
+                    f"a norm in which an energy has a radius: {', '.join(RADII)}",
+                    "how many pixels change says nothing of how much",
+                )
+            threat: Threat = bounded
         elif isinstance(made, type) and issubclass(made, Noise):
             if {made.strength_is, "snr"} & given:
                 raise UserError(f"{text!r} gives a strength", "the energy decides it", "leave it out")
             threat = build(made, [*split_arguments(rest, text), (made.strength_is, "0")], text)
         else:
             threat = chain(text)
+        refuse_unfitted(threat)
         return reseeded(threat, threat.seed + self.seed) if self.seed else threat
-
-
-def _radius(norm: str, rms: float | Tensor, values: int) -> Any:
-    """The radius of a ball whose farthest points have this root mean square, in L1 that of points equally far."""
-    radius = rms * {"inf": 1.0, "2": values**0.5, "1": float(values)}[norm]
-    return radius.float() if isinstance(radius, Tensor) else radius

@@ -15,6 +15,8 @@ from vallum.threats.losses import LossName, loss_named
 from vallum.threats.norms import norm_named, per_image
 from vallum.threats.search import frozen
 
+FAR = 1e6  # beside an image, whose values are at most 1
+
 
 @THREATS.register("fgsm")
 @dataclass(frozen=True)
@@ -49,5 +51,9 @@ class FGSM(Bounded):
             point = (clean + delta).clamp(0, 1).requires_grad_()
             (gradient,) = torch.autograd.grad(loss(model(point), labels).sum(), point)
             uphill = -gradient if self.targeted else gradient
-            step = norm.steepest(uphill, eps, low - delta, high - delta)
+            if self.norm == "2" and not self.random_start:  # the best of ball and box is far uphill, projected
+                largest = uphill.abs().flatten(1).amax(1).clamp_min(torch.finfo(uphill.dtype).tiny)
+                step = uphill / largest.view(-1, 1, 1, 1) * FAR
+            else:
+                step = norm.steepest(uphill, eps, low - delta, high - delta)
             return (clean + norm.project(delta + step, eps, low, high)).clamp(0, 1)

@@ -46,7 +46,9 @@ def ball_of(attack: Any) -> Ball:
     norm = NORMS.get(str(getattr(attack, "norm", None)).lower().removeprefix("l"))
     if norm is None and library_of(attack) == "torchattacks":
         norm = "2" if type(attack).__name__.endswith("L2") else "inf"
-    return Ball(float(eps), norm) if isinstance(eps, int | float) else Ball(None, None)
+    if library_of(attack) == "foolbox":  # whose attacks are told their radius when they are called
+        norm = _distance(attack)
+    return Ball(float(eps) if isinstance(eps, int | float) else None, norm)
 
 
 def with_model(attack: Any, old: Any, new: Any) -> Any:
@@ -76,6 +78,11 @@ def foolbox(attack: Any, model: nn.Module, ball: Ball) -> Run:
     if ball.eps is None:
         raise UserError(
             f"foolbox's {type(attack).__name__} keeps no radius", "eps is needed", "wrap it: Own(attack, eps=8 / 255)"
+        )
+    if (takes := _distance(attack)) not in (None, ball.norm):
+        raise UserError(
+            f"foolbox's {type(attack).__name__} takes its radius in norm {takes}, not {ball.norm}",
+            remedy=f"leave norm out, or write norm={takes}",
         )
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     bounded = library.PyTorchModel(model.eval(), bounds=(0, 1), device=device)
@@ -113,6 +120,14 @@ LIBRARIES: dict[str, Callable[[Any, nn.Module, Ball], Run]] = {
     "art": art,
 }
 NORMS = {"inf": "inf", "np.inf": "inf", "1": "1", "2": "2", "0": "0"}
+
+
+def _distance(attack: Any) -> str | None:
+    """The norm of a foolbox attack; those that are right for several, or for none, do not say it."""
+    try:
+        return NORMS.get(f"{attack.distance.p:g}")
+    except (ValueError, AttributeError):
+        return None
 
 
 def _is_function(attack: Any) -> bool:

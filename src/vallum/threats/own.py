@@ -6,23 +6,29 @@ What they return is verified before it counts, as that of every threat: shape, r
 from __future__ import annotations
 
 import functools
-import hashlib
-import inspect
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from vallum.errors import UserError
+from vallum.marks import mark_of
 from vallum.own_code import find
 from vallum.specs import parameter, write_value
 from vallum.threats.base import THREATS, Budget, Threat
 from vallum.threats.foreign import LIBRARIES, Ball, Run, ball_of, library_of, runner_of
 from vallum.threats.norms import norm_named
 from vallum.threats.search import frozen
+
+
+class _Found(NamedTuple):
+    """What an attack led to when it was named: an edit of its file while it is at work changes nothing."""
+
+    attack: Any
+    callable: Any
+    mark: str
 
 
 @THREATS.register("own")
@@ -44,9 +50,16 @@ class Own(Threat):
     norm: Literal["inf", "2", "1", "0"] | None = parameter("in which the radius is measured", None)
     seed: int = parameter("of torch's random numbers, for those that draw", 0)
 
+    found: _Found | None = field(
+        default=None, kw_only=True, repr=False, compare=False, metadata={"hidden": True, "help": "set when it is made"}
+    )
+
     kind = "attack"
 
     def __post_init__(self) -> None:
+        if self.found is None or self.found.attack is not self.attack:
+            made = self._find()
+            object.__setattr__(self, "found", _Found(self.attack, made, mark_of(made)))
         said = ball_of(self.callable)
         eps, norm = self.eps if self.eps is not None else said.eps, self.norm or said.norm
         if eps is not None and norm is None:
@@ -57,8 +70,7 @@ class Own(Threat):
             raise UserError(f"eps={eps:g}", "a radius is finite and not negative", "write eps=8/255")
         object.__setattr__(self, "_ball", Ball(eps, norm))
 
-    @property
-    def callable(self) -> Any:
+    def _find(self) -> Any:
         if isinstance(self.attack, str):
             where, _, name = self.attack.rpartition(":")
             if not where:
@@ -74,6 +86,24 @@ class Own(Threat):
                 "write it as 'pgd:eps=8/255', or as PGD(8 / 255)",
             )
         return self.attack
+
+    @property
+    def callable(self) -> Any:
+        assert self.found is not None
+        if self.found.callable is None:  # it has come from another process
+            object.__setattr__(self, "found", self.found._replace(callable=self._find()))
+        return self.found.callable
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what a name led to, which may be in a file that another process does not import."""
+        assert self.found is not None
+        named = isinstance(self.attack, str)
+        return {**vars(self), "found": self.found._replace(callable=None) if named else self.found}
+
+    @property
+    def fingerprint(self) -> str:
+        assert self.found is not None
+        return self.found.mark
 
     @property
     def ball(self) -> Ball:
@@ -96,13 +126,12 @@ class Own(Threat):
 
     @property
     def spec(self) -> str:
-        """By name, and a mark of what it is made of, so that a changed attack is not taken for the one before."""
-        if isinstance(self.attack, str):
-            text = f"own:{self.attack}"
-        else:
-            text = f"own:{_name(self.attack)}@{_mark(self.attack)}"
+        """By name, in Python with a mark of what it is made of: there the name alone does not lead to it again."""
+        where = self.attack if isinstance(self.attack, str) else f"{_name(self.attack)}@{self.fingerprint}"
         extras = (("eps", self.eps), ("norm", self.norm), ("seed", self.seed or None))
-        return ",".join([text, *(f"{name}={write_value(value)}" for name, value in extras if value is not None)])
+        return ",".join(
+            [f"own:{where}", *(f"{name}={write_value(value)}" for name, value in extras if value is not None)]
+        )
 
     def __call__(
         self, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
@@ -143,28 +172,3 @@ def _name(attack: Any) -> str:
         attack = attack.func
     named = attack if hasattr(attack, "__qualname__") else type(attack)
     return f"{(named.__module__ or '').partition('.')[0]}.{named.__qualname__.rpartition('.')[2]}"
-
-
-def _mark(attack: Any) -> str:
-    """Eight letters that change with the code of a function and with the settings of an object."""
-    made = re.sub(r" at 0x[0-9a-f]+", "", repr(_made_of(attack)))
-    return hashlib.blake2b(made.encode(), digest_size=4).hexdigest()
-
-
-def _made_of(attack: Any, depth: int = 3) -> Any:
-    if isinstance(attack, functools.partial):
-        return _made_of(attack.func), attack.args, sorted(attack.keywords.items())
-    if code := getattr(attack, "__code__", None):
-        held = [_made_of(cell.cell_contents, depth - 1) for cell in attack.__closure__ or ()] if depth else []
-        return code.co_code, _constants(code), code.co_names, attack.__defaults__, held
-    if isinstance(attack, bool | int | float | str | type(None)):
-        return attack
-    if isinstance(attack, list | tuple):
-        return [_made_of(one, depth) for one in attack]
-    if isinstance(attack, nn.Module | Tensor) or depth == 0 or not hasattr(attack, "__dict__"):
-        return type(attack).__name__
-    return [type(attack).__name__, *sorted((k, _made_of(v, depth - 1)) for k, v in vars(attack).items())]
-
-
-def _constants(code: Any) -> list[Any]:
-    return [(c.co_code, _constants(c)) if inspect.iscode(c) else c for c in code.co_consts]

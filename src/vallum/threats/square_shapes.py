@@ -1,4 +1,4 @@
-"""What Square proposes: windows, colours, and for the norm 2 pyramids that take over the energy of other windows."""
+"""What Square proposes: windows, colours, and for the norms 1 and 2 pyramids that take over what other windows held."""
 
 from __future__ import annotations
 
@@ -65,60 +65,71 @@ def stripes(draws: Draws, like: Tensor) -> Tensor:
     return signs(draws, like, like.shape[1], 1, like.shape[3], purpose="stripes").expand(like.shape)
 
 
-def pyramids(draws: Draws, like: Tensor) -> Tensor:
-    """A start for the norm 2, of length 1: about five by five tiles, each with two pyramids."""
+def pyramids(draws: Draws, like: Tensor, power: int) -> Tensor:
+    """A start for the norms 1 and 2: about five by five tiles, each with two pyramids.
+
+    In the norm 2 it is of length 1, in the norm 1 each tile is: more than any radius, for what the projection leaves
+    there are the tips, and few values that are large do more than many small ones.
+    """
     channels, height, width = like.shape[1:]
     side = max(1, min(height, width) // 5)
     down, across = height // side, width // side
-    tile = pyramid_pair(side, like)
+    tile = pyramid_pair(side, like, power)
     wall = torch.zeros_like(like[:1, :1])
     wall[:, :, : down * side, : across * side] = tile.repeat(down, across)
     sign = signs(draws, like, channels, down, across, purpose="tiles")
     sign = sign.repeat_interleave(side, 2).repeat_interleave(side, 3)  # (N, C, down * side, across * side)
     start = torch.zeros_like(like)
     start[:, :, : down * side, : across * side] = sign * wall[:, :, : down * side, : across * side]
-    return start / float(wall.double().square().sum().mul(channels).sqrt())
+    return start if power == 1 else start / float(wall.double().square().sum().mul(channels).sqrt())
 
 
-def pyramid_pair(side: int, like: Tensor) -> Tensor:
+def pyramid_pair(side: int, like: Tensor, power: int) -> Tensor:
     """(side, side) of length 1: a pyramid above and its negative below."""
     if side == 1:
         return torch.ones(1, 1, dtype=like.dtype, device=like.device)
     half = side // 2
-    both = torch.cat([_pyramid(half, side), -_pyramid(side - half, side)])
-    return (both / both.square().sum().sqrt()).to(like)
+    both = torch.cat([_pyramid(half, side, power), -_pyramid(side - half, side, power)])
+    return (both / both.abs().pow(power).sum().pow(1 / power)).to(like)
 
 
-def _pyramid(rows: int, columns: int) -> Tensor:
-    """Highest in the middle, falling with the distance from it as the squares' reciprocals add up."""
+def _pyramid(rows: int, columns: int, power: int) -> Tensor:
+    """Highest in the middle, falling with the distance from it as reciprocals of powers add up."""
     from_row, from_column = (torch.arange(n) - n // 2 for n in (rows, columns))
     ring = torch.maximum(from_row.abs()[:, None], from_column.abs())
     steps = torch.arange(max(rows, columns) // 2 + 1)
-    return ((steps >= ring[..., None]) / (steps + 1.0).double().square()).sum(-1)
+    return ((steps >= ring[..., None]) / (steps + 1.0).double().pow(4 if power == 1 else 2)).sum(-1)
 
 
-def moved_energy(proposals: Proposals, query: int, side: int, delta: Tensor, eps: Tensor) -> Tensor:
-    """One window emptied, and what it held, with what the radius leaves, given to another as a pair of pyramids."""
+def moved(proposals: Proposals, query: int, side: int, delta: Tensor, eps: Tensor, power: int) -> Tensor:
+    """One window emptied, and what it held, with what the radius leaves, given to another as a pair of pyramids.
+
+    What a window holds is the sum of its values' sizes to this power: 1 in the norm 1, 2 in the norm 2.
+    """
     side = min(max(side | 1, 3), delta.shape[2] - (delta.shape[2] + 1) % 2, delta.shape[3] - (delta.shape[3] + 1) % 2)
     to = proposals.window(query, side, delta)
     into, out = inside(to, side), inside(proposals.window(query, side, delta, which=1), side)
 
-    def energy(of: Tensor) -> Tensor:
-        return of.double().square().flatten(2).sum(2)  # (N, C)
+    def sum_of(part: Tensor) -> Tensor:
+        return part.double().abs().pow(power).flatten(2).sum(2)  # (N, C)
 
-    held = energy(delta * into).sqrt()
-    spare = (eps.view(-1, 1).double().square() - energy(delta).sum(1, keepdim=True)).clamp_min(0) / delta.shape[1]
-    budget = (energy(delta * (into | out)) + spare).sqrt()
-    pair = torch.where(
-        proposals.lies(query)[..., 0], pyramid_pair(side, delta).T[None], pyramid_pair(side, delta)[None]
-    )
+    def length(amount: Tensor) -> Tensor:
+        return amount.pow(1 / power)
+
+    held = length(sum_of(delta * into))
+    spare = (eps.view(-1, 1).double().pow(power) - sum_of(delta).sum(1, keepdim=True)).clamp_min(0) / delta.shape[1]
+    budget = length(sum_of(delta * (into | out)) + spare)
+    pair = pyramid_pair(side, delta, power)
+    pair = torch.where(proposals.lies(query)[..., 0], pair.T[None], pair[None])
     rows, columns = (places.clamp(0, side - 1) for places in to)
     shape = pair[:, None].gather(2, rows[:, None, :, None].expand(-1, 1, -1, side))  # (N, 1, H, side)
     shape = shape.gather(3, columns[:, None, None, :].expand(-1, 1, delta.shape[2], -1)) * into  # (N, 1, H, W)
     old = delta * into / held.clamp_min(1e-12).to(delta)[..., None, None]
     new = shape * proposals.colour(query) + old
-    new = torch.where(energy(new)[..., None, None] > 0, new, old)  # in a window of one pixel the two may cancel
-    new = new * (budget / energy(new).sqrt().clamp_min(1e-12)).to(delta)[..., None, None]
-    moved = torch.where(into, new, torch.where(out, 0, delta))
-    length = energy(moved).sum(1).sqrt().clamp_min(1e-12)
-    return moved * (eps.flatten().double() / length).to(delta).view(-1, 1, 1, 1)
+    new = torch.where(sum_of(new)[..., None, None] > 0, new, old)  # in a window of one pixel the two may cancel
+    new = new * (budget / length(sum_of(new)).clamp_min(1e-12)).to(delta)[..., None, None]
+    if power == 1:  # more than there is, so that what the projection leaves are the tips
+        return torch.where(into, new * delta.shape[1], torch.where(out, 0, delta))
+    ahead = torch.where(into, new, torch.where(out, 0, delta))
+    whole = length(sum_of(ahead).sum(1)).clamp_min(1e-12)
+    return ahead * (eps.flatten().double() / whole).to(delta).view(-1, 1, 1, 1)

@@ -91,7 +91,7 @@ class Strong(Bounded):
         # What only the doubtful get depends on the model, and is left out.
         stages, queries = (SHORT + EXHAUSTIVE, EXHAUSTIVE_BLIND) if self.exhaustive else (SHORT, BLIND)
         climbs = [sum(3.0 * steps + 1 for _, steps in self._phases(stage)) for stage in stages]
-        return 1.0 + sum(climbs) + (0 if self.norm == "1" else self._of(queries))
+        return 1.0 + sum(climbs) + self._of(queries)
 
     def passes_for(self, segments: bool) -> float:
         return union_passes(*self._union, norm_named(self.norm)) if segments else self.passes
@@ -167,8 +167,8 @@ class Strong(Bounded):
     ) -> Tensor:
         """Random search; says for which images that still stand it did better than what was known."""
         standing = best.standing() if these is None else these[~best.has_fallen[these]]
-        if self.norm == "1" or not len(standing):
-            return standing[:0]
+        if not len(standing):
+            return standing
         eps = per_image(self.eps, images)[standing]
         blind = Best(images[standing], best.labels[standing], targeted=False)
         with torch.no_grad():

@@ -7,8 +7,10 @@ as in Liu et al. 2017, arXiv 1611.02770); each image keeps the step at which it 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 
 from vallum.errors import UserError
 from vallum.images import Task
-from vallum.models import load_model
+from vallum.models import load_model, model_fingerprint
 from vallum.models.model import Model
 from vallum.specs import parameter
 from vallum.threats.base import THREATS
@@ -38,10 +40,16 @@ class Transfer(Momentum):
     diversity: float = parameter("how often they are shown a shrunk and shifted image, as a probability", 0.5)
     surrogates: str = parameter("the models, in brackets, with a semicolon between them: (timm:resnet18;timm:vgg11)")
 
+    as_of: tuple[str, ...] | None = field(
+        default=None, kw_only=True, repr=False, compare=False, metadata={"hidden": True, "help": "set when it is made"}
+    )
+
     needs_gradient: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.as_of is None:
+            object.__setattr__(self, "as_of", tuple(_as_of(name) for name in self.names))
         if not self.names:
             raise UserError(
                 "transfer has no surrogate", "one model at least", "write surrogates=(builtin:signs_resnet)"
@@ -57,10 +65,17 @@ class Transfer(Momentum):
     def passes(self) -> float:
         return 4.0 * self.steps * len(self.names)
 
+    @property
+    def fingerprint(self) -> str:
+        return "+".join(model_fingerprint(one) for one in self._loaded("cpu"))
+
+    def _loaded(self, device: str) -> list[Model]:
+        return [_load(name, as_of, device) for name, as_of in zip(self.names, self.as_of or (), strict=True)]
+
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
     ) -> Tensor:
-        surrogates = [_loaded(name, str(images.device)) for name in self.names]
+        surrogates = self._loaded(str(images.device))
         theirs = getattr(model, "classes", None)
         for name, surrogate in zip(self.names, surrogates, strict=True):
             if surrogate.task is not (Task.CLASSIFY if labels.ndim == 1 else Task.SEGMENT):
@@ -111,6 +126,17 @@ class MeanLogits(nn.Module):
         return torch.stack(logits).mean(0)
 
 
+def _as_of(name: str) -> str:
+    """Changes with the files that a surrogate's name leads to: one that was trained anew is loaded anew."""
+    texts = re.split(r"[?&=]", name)
+    texts += [part for text in texts for part in (text.partition(":")[2], text.rpartition(":")[0])]
+    texts += [text.partition(":")[2].rpartition(":")[0] for text in texts]
+    files: set[Path] = set()
+    for path in (Path(text).expanduser() for text in texts if text):
+        files |= set(path.iterdir()) if path.is_dir() else {path}
+    return repr([(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in sorted(files) if file.is_file()])
+
+
 @functools.lru_cache(maxsize=8)  # one batch after the other asks for the same
-def _loaded(name: str, device: str) -> Model:
+def _load(name: str, as_of: str, device: str) -> Model:
     return load_model(name, device=device).eval()

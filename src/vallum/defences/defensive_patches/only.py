@@ -54,13 +54,18 @@ def attacked(
     """
     if free is None:
         return threat(model, images, labels, keys)
-    shown: Any = Only(model, images, free)
+    found = threat(only(model, images, free), images, labels, keys)
+    return torch.where(free > 0, found, images)
+
+
+def only(model: nn.Module, original: Tensor, free: Tensor) -> nn.Module:
+    """The model as an attack is shown it."""
+    shown: Any = Only(model, original, free)
     for name in ("classes", "task", "size", "differentiable"):  # what an attack may ask of a model
         if hasattr(model, name):
             setattr(shown, name, getattr(model, name))
     shown.train(model.training)
-    found = threat(shown, images, labels, keys)
-    return torch.where(free > 0, found, images)
+    return shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,12 +88,22 @@ class Within(Threat):
         return self.attack.budget
 
     @property
+    def moves_labels(self) -> bool:  # type: ignore[override]
+        return self.attack.moves_labels
+
+    @property
     def targeted(self) -> bool:
         return self.attack.targeted
 
     @property
     def passes(self) -> float:
         return self.attack.passes
+
+    def passes_for(self, segments: bool) -> float:
+        return self.attack.passes_for(segments)
+
+    def check_for_masks(self) -> None:
+        self.attack.check_for_masks()
 
     @property
     def spec(self) -> str:
@@ -101,5 +116,12 @@ class Within(Threat):
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
     ) -> Tensor:
+        return self.with_labels(model, images, labels, keys)[0]
+
+    def with_labels(
+        self, model: nn.Module, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         attack: Any = replace(self.attack, seed=self.seed) if self.seed else self.attack  # type: ignore[type-var]
-        return attacked(attack, model, images, labels, keys, self.free.to(images)[None, None])
+        free = self.free.to(images) > 0  # (H, W)
+        found, moved = attack.with_labels(only(model, images, free[None, None]), images, labels, keys)
+        return torch.where(free, found, images), torch.where(free, moved, labels) if labels.ndim == 3 else labels

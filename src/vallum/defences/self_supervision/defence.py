@@ -31,6 +31,7 @@ from vallum.defences.self_supervision.tasks.base import SelfTask, read_tasks, wr
 from vallum.defences.stand_ins import value_of
 from vallum.errors import UserError
 from vallum.images import Draws, Task
+from vallum.marks import mark_of
 from vallum.models.model import Model
 from vallum.specs import Source, parameters, write_value
 from vallum.threats.norms import Ball, norm_named, per_image
@@ -112,7 +113,7 @@ class SelfSupervised(Defence):
     @property
     def fingerprint(self) -> str:
         """What a prediction depends on besides the weights."""
-        return f"{self.how!r} {write_tasks(self.objective.tasks)} {self.backbone.named}"
+        return f"{self.how!r} {write_tasks(self.objective.tasks)} {self.backbone.named} {mark_of(self.objective.tasks)}"
 
     def tuned(self, **settings: Any) -> SelfSupervised:
         twin = super().tuned(**settings)

@@ -36,7 +36,7 @@ from vallum.defences.defensive_patches.wearing import (
 from vallum.errors import UserError
 from vallum.evaluation.evaluator import choose, evaluate
 from vallum.evaluation.store import write_text
-from vallum.models import weights_fingerprint
+from vallum.models import model_fingerprint
 from vallum.models.model import Model
 from vallum.threats import threat
 from vallum.threats.base import Threat
@@ -84,7 +84,7 @@ class Part:
         """Of all that its rows depend on."""
         chosen = choose(len(self.data), self.images, how["seed"])
         parts = (
-            {name: (model.spec, weights_fingerprint(model)) for name, model in self.models.items()},
+            {name: (model.spec, model_fingerprint(model)) for name, model in self.models.items()},
             [one.spec + one.fingerprint for one in self.threats],
             self.data.fingerprint(chosen),
             {name: value for name, value in how.items() if name != "workers"},
