@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from urllib.parse import unquote
 
-from vallum.errors import UserError, did_you_mean
+from vallum.errors import UserError, a, did_you_mean
 
 T = TypeVar("T")
 
@@ -247,9 +247,7 @@ def write_value(value: Any) -> str:
         return repr(float(value))  # a NumPy float's own repr is no number
     if value is None or isinstance(value, str | numbers.Integral):
         return "none" if value is None else str(value)
-    raise UserError(
-        f"a {type(value).__name__} cannot be written in a spec", "a number, a word, true, false or none can"
-    )
+    raise UserError(f"{a(value)} cannot be written in a spec", "a number, a word, true, false or none can")
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,25 @@ def takes(mean=0):
 """
 
 
+BROKEN = """
+from torch import nn
+
+def boom():
+    raise RuntimeError("no weights here")
+
+class Forgetful(nn.Module):
+    def forward(self, images):
+        return {}["pixels"]
+
+def forgetful():
+    return Forgetful()
+
+def attack(model, images, labels):
+    model(images)
+    raise ValueError("oops")
+"""
+
+
 def evaluate(*arguments: object, workers: int = 1) -> Said:
     return command("evaluate", *arguments, "--workers", workers)
 
@@ -230,6 +249,28 @@ def test_a_normalisation_is_for_the_models_that_bring_none(here: Path) -> None:
     evaluate("own.py:dimmed", "other=own.py:dimmed", *how).refuses("own.py:dimmed: mean=[0.5] is given for a Dimmed")
     evaluate("nets.py:two?mean=123", *how[:4]).refuses("mean=[123.0] is in units of 0..255")
     evaluate("own.py:takes?mean=3", *how[:4]).refuses("3 came as an argument")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_goes_wrong_in_code_of_the_users_is_said_in_a_line(here: Path, workers: int) -> None:
+    def says(*arguments: object) -> str:
+        said = evaluate(*arguments, "--data", "photos", "--out", "run", "--batch-size", 4, workers=workers)
+        assert said.code == 2, said.err
+        last = said.err.strip().splitlines()[-1]  # after the bar
+        assert "Traceback" not in said.err
+        return last
+
+    (here / "own.py").write_text(BROKEN)
+    (here / "syntax.py").write_text("def build():\n    return (\n")
+    (here / "needy.py").write_text("\nimport no_such_package_anywhere\n")
+    place = f"vallum: {here}/"
+    assert says("own.py:boom") == f"{place}own.py, line 5, in boom: RuntimeError: no weights here"
+    assert says("syntax.py:build").startswith(f"{place}syntax.py, line 2: SyntaxError: ")
+    assert "needy.py, line 2, in <module>: ModuleNotFoundError: No module" in says("needy.py:build")
+    assert "needy.py, line 2, in <module>: ModuleNotFoundError: No module" in says("needy:build")
+    assert "own.py, line 9, in forward: KeyError: 'pixels'" in says("own.py:forgetful")
+    if workers == 2:  # a pool takes seconds to start
+        assert "own.py, line 16, in attack: ValueError: oops" in says("nets.py:two", "--threat", "own:own.py:attack")
 
 
 def test_doubts_about_a_model_are_printed(here: Path) -> None:

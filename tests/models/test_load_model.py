@@ -132,7 +132,7 @@ def test_a_file_runs_once(here: Path) -> None:
     ("name", "says"),
     [
         ("nett", "did you mean net"),
-        ("number", "is a int"),
+        ("number", "is an int"),
         ("nothing", "returns a NoneType.*a function that takes no images"),
         ("predict", "missing a required argument: 'images'"),
         ("net?clases=3", "unexpected keyword argument 'clases'.*classes=4"),
@@ -181,7 +181,7 @@ def test_a_source_that_leads_nowhere_says_where_to_go(here: Path, source: str, s
         load_model(source.format(file=here))
 
 
-@pytest.mark.parametrize(("made", "says"), [(3, "a int is no model"), (nn.Flatten, "is a class")])
+@pytest.mark.parametrize(("made", "says"), [(3, "an int is no model"), (nn.Flatten, "is a class")])
 def test_what_is_neither_model_nor_source_is_refused(made: Any, says: str) -> None:
     with pytest.raises(UserError, match=says):
         load_model(made)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from vallum.errors import UserError
+from vallum.errors import UserError, a
 from vallum.images import Task
 from vallum.models.model import PER_CHANNEL, Model, Wrapped, class_names
 from vallum.specs import Registry, Source, read_numbers
@@ -81,7 +81,7 @@ class Request:
         for name, value in said.items():
             if value is not None and value != known.get(name):
                 raise UserError(
-                    f"{name}={value!r} is given for a {type(model).__name__} that has its own",
+                    f"{name}={value!r} is given for {a(model)} that has its own",
                     "what is a vallum Model already is taken as it is",
                     f"leave {name} out, or set it where the model is made",
                 )

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vallum.errors import UserError
+from vallum.errors import UserError, a
 from vallum.marks import mark_of
 from vallum.own_code import find
 from vallum.specs import parameter, write_value
@@ -142,9 +142,7 @@ class Own(Threat):
             torch.manual_seed(self.seed)
             found = attack(images.detach().clone(), labels.clone())
         if not isinstance(found, Tensor):
-            raise UserError(
-                f"{self.spec} returns a {type(found).__name__}", "the images, a tensor", "return them alone"
-            )
+            raise UserError(f"{self.spec} returns {a(found)}", "the images, a tensor", "return them alone")
         if not asked.times:
             raise UserError(
                 f"{self.spec} never asked the model that it was to attack",

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from vallum.errors import UntrustedCodeError, UserError
+from vallum.errors import UntrustedCodeError, UserError, a
 from vallum.models.model import Model
 from vallum.models.request import MODEL_SOURCES, Request, guess_value
 from vallum.models.state import refuse_pickle
@@ -37,7 +37,7 @@ def load_python(source: Source, request: Request) -> Model:
         made = function(**_arguments(function, source))
     if not isinstance(made, nn.Module):
         raise UserError(
-            f"{source.rest} returns a {type(made).__name__}",
+            f"{source.rest} returns {a(made)}",
             "a function that takes no images and returns the model, a torch.nn.Module, is needed",
             "return the model from it; in Python, load_model also takes a callable from images to logits",
         )
