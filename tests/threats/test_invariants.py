@@ -199,7 +199,7 @@ def check_inside(one: Threat, images: Tensor, found: Tensor) -> None:
 
 
 @every_threat
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
 def test_images_come_back_as_images_and_inside_the_ball(spec: str, dtype: torch.dtype) -> None:
     one, model, images = threat(spec), Exact(), some_images(dtype=dtype)
     labels = labels_for(one, model, images)
@@ -428,6 +428,128 @@ def test_what_is_in_an_ignored_pixel_matters_to_no_other(spec: str) -> None:
 
     quiet, loud = (one(model, images, labels, KEYS) for model in (ExactPixels(), Loud()))
     assert torch.equal(quiet, loud)
+
+
+class Steep(nn.Module):
+    """What a camera's gamma curve does to a slope: at a black pixel it is infinite, behind a dead unit no number."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.inner(images.pow(0.45))
+
+
+def with_black(images: Tensor) -> Tensor:
+    images = images.clone()
+    images[:, :, 3:5] = 0  # rows
+    images[:, 0, 0, ::3] = 0  # and some of what `Exact` looks at
+    return images
+
+
+@every_threat
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_an_infinite_slope_makes_images_and_no_nan(spec: str, dtype: torch.dtype) -> None:
+    one, model, images = threat(spec), Steep(Exact()), with_black(some_images(dtype=dtype))
+    found = one(model, images, labels_for(one, model, images), KEYS)
+    assert bool(model(found).isfinite().all())
+    check_inside(one, images, found)
+    one, segmenter = for_masks(spec), Steep(ExactPixels())
+    if not one.refuses_masks:
+        found = one(segmenter, images, labels_for(one, segmenter, images), KEYS)
+        assert bool(segmenter(found).isfinite().all())
+        check_inside(one, images, found)
+
+
+class Holes(Exact):
+    """Has no answer to an image whose first pixels are, in sum, a little darker or brighter than those of `images`."""
+
+    def __init__(self, images: Tensor, filled_with: float) -> None:
+        super().__init__()
+        self.middle, self.filled_with = images[:, 0, 0, :4].double().sum(1).sort()[0], filled_with
+
+    def forward(self, images: Tensor) -> Tensor:
+        here = images[:, 0, 0, :4].double().sum(1)
+        away = (here[:, None] - self.middle).abs().amin(1) > 0.02
+        return super().forward(images).masked_fill(away[:, None], self.filled_with)
+
+
+CHOOSES_NOTHING = {  # of the points it sees; nor does a jittered patch
+    *("fgsm", "momentum", "transfer", "own", "pattern", "perturbation", *FITTED),
+}
+
+
+@pytest.mark.parametrize("spec", ATTACKS, ids=[spec.replace(str(HERE), "") for spec in ATTACKS])
+@pytest.mark.parametrize("filled_with", [torch.nan, torch.inf], ids=str)
+def test_where_the_model_has_no_answer_nothing_has_fallen(spec: str, filled_with: float) -> None:
+    if spec.startswith("equal_energy"):
+        pytest.skip("scales what is chosen")
+    one, images = threat(spec), some_images()
+    model = Holes(images, filled_with)
+    found = one(model, images, labels_for(one, model, images), KEYS)
+    check_inside(one, images, found)
+    if spec.partition(":")[0] not in CHOOSES_NOTHING and "shift=2" not in spec:
+        assert bool(model(found).isfinite().all())
+
+
+FOLLOWS = [spec for spec in ATTACKS if threat(spec).needs_gradient and not isinstance(threat(spec), Fitted)]
+
+
+@pytest.mark.parametrize("spec", FOLLOWS, ids=[spec.replace(str(HERE), "") for spec in FOLLOWS])
+def test_a_model_without_a_gradient_is_told_what_to_take_instead(spec: str) -> None:
+    one, images = threat(spec), some_images()
+    if spec.startswith("transfer"):
+        pytest.skip("follows that of its surrogates")
+
+    def answers(images: Tensor) -> Tensor:
+        return Exact()(images.detach())
+
+    with pytest.raises(UserError, match=r"no gradient .* random_search"):
+        one(answers, images, labels_for(one, answers, images), KEYS)
+
+
+LOOKS = [spec for spec in ATTACKS if threat(spec).looks]
+
+
+@pytest.mark.parametrize("spec", LOOKS, ids=[spec.replace(str(HERE), "") for spec in LOOKS])
+def test_labels_and_models_that_are_none_are_refused_with_a_remedy(spec: str) -> None:
+    one, model, images = threat(spec), Exact(), some_images()
+    labels = labels_for(one, model, images)
+    for wrong, remedy in (
+        (labels[:, None], r"labels\[:, 0\]"),
+        (labels[:4], "one for each image"),
+        (labels.float(), r"labels\.long"),
+        (labels.int(), r"labels\.long"),
+        (labels - 3, "numbered from 0"),
+        (labels.tolist(), "as_tensor"),
+    ):
+        with pytest.raises(UserError, match=remedy):
+            one(model, images, wrong, KEYS)
+        with pytest.raises(UserError, match=remedy):
+            one.with_labels(model, images, wrong, KEYS)
+    if spec.partition(":")[0] in ("own", "transfer"):
+        return  # what they look at is not for us to say
+    with pytest.raises(UserError, match=r"label 9.*3 classes"):
+        one(model, images, torch.full_like(labels, 9), KEYS)
+    for returned, remedy in (
+        (lambda images: {"scores": model(images)}, r"model\(images\)\['scores'\]"),
+        (lambda images: (model(images), None), r"model\(images\)\[0\]"),
+        (lambda images: ExactPixels()(images), r"\(N, K\)"),
+    ):
+        with pytest.raises(UserError, match=remedy):
+            one(returned, images, labels, KEYS)
+
+
+@pytest.mark.parametrize("spec", LOOKS, ids=[spec.replace(str(HERE), "") for spec in LOOKS])
+def test_a_model_in_training_mode_learns_nothing_from_an_attack(spec: str) -> None:
+    one, model, images = threat(spec), Net().train(), some_images()
+    labels = labels_for(one, model, images)
+    before = state_of(model)
+    with pytest.warns(UserWarning, match=r"training mode.*model\.eval") as said:
+        one(model, images, labels, KEYS)
+    assert said[0].filename == __file__
+    check_same(state_of(model), before)
 
 
 def test_pgd_leaves_ignored_pixels_alone(masks: Tensor) -> None:

@@ -242,6 +242,8 @@ def _check(
         for one in wanted:
             if model.task is Task.SEGMENT:
                 one.check_for_masks()
+            else:
+                one.check_for_classes()
             if one.needs_gradient and not model.differentiable:
                 raise UserError(
                     f"{one.spec} needs gradients, {name} gives none",

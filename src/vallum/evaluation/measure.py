@@ -127,6 +127,12 @@ def attack(threat: Threat, surface: Surface, batch: Batch, seed: int) -> tuple[T
     what = f"what {threat.spec} returns"
     if found.shape != batch.images.shape:
         raise UserError(f"{what} has shape {tuple(found.shape)}", f"{tuple(batch.images.shape)} went in")
+    if not bool(found.isfinite().all()):
+        raise UserError(
+            f"{what} holds NaN or infinity",
+            "images, all finite",
+            "see where the attack divides by 0 or follows an infinite gradient: torch.nan_to_num mends both",
+        )
     check_images(found, what)
     if threat.budget is not None:
         norm, eps = threat.budget.norm, per_image(threat.budget.eps, found).double()

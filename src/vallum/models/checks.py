@@ -207,7 +207,10 @@ def _gradient_warnings(model: Model, images: Tensor, ways: Mapping[str, Model]) 
             f"which say less; remove no_grad, detach or numpy from its forward pass, or {blind}"
         ]
     if not bool(gradient.isfinite().all()):
-        return ["the gradient with respect to the images holds NaN or infinity; attacks that follow it will fail there"]
+        return [
+            "the gradient with respect to the images holds NaN or infinity, as of a root or a gamma curve at black "
+            "pixels; attacks put a finite slope there, which need not be the best: compare with random_search"
+        ]
     zero = _nowhere(gradient)  # (N,)
     count, by = int(zero.sum()), []
     for name, stand_in in ways.items():

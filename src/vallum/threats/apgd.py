@@ -33,6 +33,11 @@ class Climbs(Bounded):
 
     needs_gradient: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.large_first and len(self.phases) == 1:
+            raise UserError(f"large_first with steps={self.steps}", "three balls need 10 steps", "take more steps")
+
     @property
     def phases(self) -> list[tuple[float, int]]:
         large = self.norm == "1" if self.large_first is None else self.large_first

@@ -13,6 +13,7 @@ from torch import Tensor
 from vallum.errors import UserError
 from vallum.images import Draws, check_images
 from vallum.specs import Registry, parameters
+from vallum.threats.given import check_labels, explained, learning, untaught
 from vallum.threats.losses import AWAY_ONLY
 from vallum.threats.norms import Length, norm_named
 
@@ -38,6 +39,7 @@ class Threat:
     moves_labels: ClassVar[bool] = False
     refuses_masks: ClassVar[str] = ""  # why it is of no use against a segmenter, and what is; empty: it is of use
     fits: ClassVar[bool] = False  # is fitted to a model on other images before it meets any: see threats.universal
+    looks: ClassVar[bool] = True  # at the model and at the labels, if it is an attack, when it meets an image
     seed: int
 
     def __init_subclass__(cls, **settings: Any) -> None:
@@ -90,6 +92,9 @@ class Threat:
         if self.refuses_masks:
             raise UserError(f"{self.spec} against a segmenter", "a classifier", self.refuses_masks)
 
+    def check_for_classes(self) -> None:
+        """The same of a classifier."""
+
     def draws(self, images: Tensor, keys: Sequence[int] | Tensor | None) -> Draws:
         if keys is not None and len(keys) != len(images):
             raise UserError(f"{len(keys)} keys for {len(images)} images", "one integer per image is needed")
@@ -105,19 +110,42 @@ def _checked(call: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if not isinstance(images, Tensor) or images.numel() or images.ndim != 4:
             check_images(images)
+        looks = self.kind == "attack" and self.looks
+        if looks:
+            check_labels(labels, images, model)
         if isinstance(labels, Tensor) and labels.ndim == 3:
             self.check_for_masks()
-        return call(self, model, images, labels, keys)
+        if not looks:
+            return call(self, model, images, labels, keys)
+        if labels.ndim == 1:
+            self.check_for_classes()
+        with explained(model, images, labels), untaught(learning(model, stacklevel=2)):
+            return call(self, model, images, labels, keys)
 
     return checked
 
 
 def check_radius(radius: float | Tensor, norm: str) -> None:
-    for eps in radius.tolist() if isinstance(radius, Tensor) and radius.ndim else [float(radius)]:
+    for eps in radius.flatten().tolist() if isinstance(radius, Tensor) else [float(radius)]:
         if not 0 <= eps < math.inf:
             raise UserError(f"eps={eps:g}", "a radius is finite and not negative", "write eps=8/255")
-    if norm == "inf" and not isinstance(radius, Tensor) and radius > 1:
-        raise UserError(f"eps={radius:g}", "images are in [0, 1]", f"write eps={radius:g}/255")
+        if norm == "inf" and eps > 1:
+            raise UserError(f"eps={eps:g}", "images are in [0, 1]", f"write eps={eps:g}/255")
+
+
+def check_each(threat: Threat, fits: Callable[[float], bool], expected: str, *names: str) -> None:
+    """Raise a UserError for the first of these parameters whose value does not fit."""
+    for name in names:
+        if not fits(value := getattr(threat, name)):
+            raise UserError(f"{name}={value:g}", expected)
+
+
+def positive(value: float) -> bool:
+    return 0 < value < math.inf
+
+
+def is_share(value: float) -> bool:
+    return 0 <= value <= 1
 
 
 class Bounded(Threat):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vallum.threats.norms import Ball, Norm
 from vallum.threats.search import Best, overlay
+from vallum.threats.slope import slope_of
 
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]  # (logits, labels, aims) -> (n,), what is raised
 Rank = Callable[[Tensor, Tensor], Tensor]  # (logits, labels) -> (n,), by which the best found is chosen
@@ -152,8 +153,9 @@ def climb(
         if not last:
             if early_stop and offers and bool(best.has_fallen[rows.which].all()):
                 return rows.take(~best.has_fallen[rows.which])
-            (gradient,) = torch.autograd.grad(values.sum(), point)
+            gradient = slope_of(values, point)
         values = (values if tracked is None else tracked(logits.detach(), rows.label, rows.aim)).detach()
+        values = values.where(values < torch.inf, -torch.inf)  # no climb goes on from where there is no answer
         rose = values > rows.value
         higher = values > rows.top_value
         rows.rises = rows.rises + rose

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from vallum.specs import parameter
-from vallum.threats.base import THREATS
+from vallum.threats.base import THREATS, check_each, positive
 from vallum.threats.losses import loss_named
 from vallum.threats.minimal import SHARE, Minimal, annealed
-from vallum.threats.norms import norm_named
+from vallum.threats.norms import at_least_float32, norm_named
 from vallum.threats.search import frozen
+from vallum.threats.slope import slope_of
 
 
 @THREATS.register("ddn")
@@ -32,6 +33,11 @@ class DDN(Minimal):
     share: float = parameter(SHARE, 0.99)
     seed: int = parameter("of nothing: the search begins at the image", 0, hidden=True)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_each(self, positive, "a length is positive", "first_radius")
+        check_each(self, lambda share: 0 < share < 1, "a share of the radius, between 0 and 1", "change")
+
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
     ) -> Tensor:
@@ -48,10 +54,10 @@ class DDN(Minimal):
                 falls = best.offer(point.detach(), logits.detach())
                 if step == self.steps - 1:
                     break  # where one more step would lead, nobody would look
-                (gradient,) = torch.autograd.grad(sign * loss(logits, best.wanted(logits)).sum(), point)
+                gradient = slope_of(sign * loss(logits, best.wanted(logits)), point)
                 stride = torch.full_like(radius, annealed(1.0, 0.01, step, self.steps))
                 delta = norm.steepest(gradient, stride, low, high).add_(delta)
                 radius = torch.where(falls, radius * (1 - self.change), radius * (1 + self.change)).minimum(farthest)
-                length = norm.length(delta).clamp_min(1e-12).to(radius)
+                length = norm.length(delta).clamp_min(1e-12).to(at_least_float32(radius))
                 delta = delta.mul_((radius / length).view(-1, 1, 1, 1)).clamp_(low, high)
             return best.images

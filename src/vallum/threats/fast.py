@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from vallum.threats.norms import at_least_float32
+
 Search = Callable[[Tensor], Tensor]
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
 AGREES = 1e-4  # of the largest logit: beyond the rounding of a deep network, below anything that would mislead
@@ -41,6 +43,7 @@ def in_bfloat16(model: Search) -> Search:
     """The model where its convolutions and products are computed in half the bits, channels last."""
 
     def run(images: Tensor) -> Tensor:
+        images = images.to(at_least_float32(images))  # autocast does not mix one half with the other
         with torch.autocast(images.device.type, torch.bfloat16):
             return model(images.contiguous(memory_format=torch.channels_last)).float()
 

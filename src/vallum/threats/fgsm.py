@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from vallum.specs import parameter
 from vallum.threats.base import THREATS, Bounded
 from vallum.threats.losses import LossName, loss_named
-from vallum.threats.norms import norm_named, per_image
+from vallum.threats.norms import at_least_float32, norm_named, per_image
 from vallum.threats.search import frozen
+from vallum.threats.slope import slope_of
 
 FAR = 1e6  # beside an image, whose values are at most 1
 
@@ -49,11 +50,11 @@ class FGSM(Bounded):
             eps, low, high = per_image(self.eps, clean), -clean, 1 - clean
             delta = norm.random(draws, eps, low, high) if self.random_start else torch.zeros_like(clean)
             point = (clean + delta).clamp(0, 1).requires_grad_()
-            (gradient,) = torch.autograd.grad(loss(model(point), labels).sum(), point)
-            uphill = -gradient if self.targeted else gradient
+            values = loss(model(point), labels)
+            uphill = slope_of(-values if self.targeted else values, point)
             if self.norm == "2" and not self.random_start:  # the best of ball and box is far uphill, projected
-                largest = uphill.abs().flatten(1).amax(1).clamp_min(torch.finfo(uphill.dtype).tiny)
-                step = uphill / largest.view(-1, 1, 1, 1) * FAR
+                uphill = uphill.to(at_least_float32(uphill))
+                step = uphill / uphill.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-30) * FAR
             else:
                 step = norm.steepest(uphill, eps, low - delta, high - delta)
-            return (clean + norm.project(delta + step, eps, low, high)).clamp(0, 1)
+            return (clean + norm.project(delta + step, eps, low, high).to(clean.dtype)).clamp(0, 1)

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from vallum.specs import parameter
-from vallum.threats.base import THREATS
+from vallum.threats.base import THREATS, check_each, positive
 from vallum.threats.losses import loss_named
 from vallum.threats.minimal import SHARE, Minimal, Nearest, annealed
 from vallum.threats.norms import norm_named
 from vallum.threats.search import frozen
+from vallum.threats.slope import slope_of
 
 HAIR = 1e-3
 DUAL = {"inf": "1", "2": "2", "1": "inf"}  # how long a gradient is to one who moves by so much in a norm
@@ -37,6 +38,11 @@ class FMN(Minimal):
     share: float = parameter(SHARE, 0.99)
     seed: int = parameter("of nothing: the search begins at the image", 0, hidden=True)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_each(self, positive, "a length is positive", "step_size")
+        check_each(self, lambda share: 0 < share < 1, "a share of the radius, between 0 and 1", "change")
+
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
     ) -> Tensor:
@@ -53,9 +59,9 @@ class FMN(Minimal):
                 if step == self.steps - 1:
                     break  # where one more step would lead, nobody would look
                 values = sign * loss(logits, best.wanted(logits))
-                (gradient,) = torch.autograd.grad(values.sum(), point)
+                gradient = slope_of(values, point)
                 change = annealed(self.change, self.change / 50, step, self.steps)
-                radius = self._follow(radius, change, falls, best, values.detach(), gradient, delta)
+                radius = self._follow(radius, change, falls, best, values.detach().nan_to_num(), gradient, delta)
                 stride = torch.full((len(clean),), annealed(self.step_size, self.step_size / 100, step, self.steps))
                 delta = norm_named("2").steepest(gradient, stride.to(clean), low, high).add_(delta)
                 delta = norm.project(delta, radius.to(clean.dtype), low, high)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from vallum.images import Draws
 from vallum.specs import parameter
-from vallum.threats.base import THREATS, Budget, check_radius
+from vallum.threats.base import THREATS, Budget, check_each, check_radius
+from vallum.threats.given import check_known
 from vallum.threats.losses import fallen
 from vallum.threats.minimal import Minimal
 from vallum.threats.norms import norm_named, per_image
@@ -57,6 +58,7 @@ class HopSkipJump(Minimal):
         object.__setattr__(self, "norm", norm_named(self.norm).name)
         if self.eps is not None:
             check_radius(self.eps, self.norm)
+        check_each(self, lambda count: count >= 1, "at least 1 is needed", "directions")
 
     @property
     def budget(self) -> Budget | None:
@@ -99,6 +101,7 @@ class Search:
     def __init__(self, attack: HopSkipJump, model: nn.Module, images: Tensor, labels: Tensor) -> None:
         self.attack, self.model, self.norm = attack, model, norm_named(attack.norm)
         self.clean, self.labels = images.detach().clone(), labels.clone()
+        self.highest = int(labels.max()) if len(labels) else 0
         self.nearest, self.at = self.clean.clone(), self.clean.clone()  # the best so far; where it goes on from
         self.distance = torch.full((len(images),), torch.inf, dtype=torch.float64, device=images.device)
         self.left = torch.full((len(images),), attack.queries, device=images.device)
@@ -110,10 +113,12 @@ class Search:
 
     def ask(self, which: Tensor, points: Tensor) -> Tensor:
         """Whether each point makes its image fall."""
-        answers = [
-            fallen(self.model(some), self.labels[rows], self.attack.targeted)
-            for some, rows in zip(points.split(ROWS), which.split(ROWS), strict=True)
-        ]
+        answers = []
+        for some, rows in zip(points.split(ROWS), which.split(ROWS), strict=True):
+            logits = self.model(some)
+            if self.highest >= logits.shape[1]:  # no class that a model could be led away from
+                check_known(self.labels, logits.shape[1])
+            answers.append(fallen(logits, self.labels[rows], self.attack.targeted))
         self.left.index_add_(0, which, torch.full_like(which, -1))
         return torch.cat(answers)
 

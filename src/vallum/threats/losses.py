@@ -193,16 +193,25 @@ def guided_loss_named(name: str) -> GuidedLoss:
 def fallen(logits: Tensor, labels: Tensor, targeted: bool, share: float = 1.0) -> Tensor:
     """(N,) whether the attacker has all that is wanted of an image: wrong, or on target.
 
-    Of a mask that is so once this `share` of its labelled pixels is.
+    Of a mask that is so once this `share` of its labelled pixels is. No answer is no fall: where the highest logit is
+    NaN or infinite, nobody has decided for another class.
     """
-    hit = logits.argmax(1) == labels
-    wanted = hit if targeted else ~hit
+    return judged(logits, labels, targeted, share)[0]
+
+
+def judged(logits: Tensor, labels: Tensor, targeted: bool, share: float = 1.0) -> tuple[Tensor, Tensor]:
+    """(N,) whether an image has fallen, and whether there is an answer at all, in each pixel that has a label."""
+    says = logits.argmax(1)  # of a NaN where there is one
+    answered = logits.gather(1, says[:, None])[:, 0].isfinite()
+    hit = says == labels
+    wanted = (hit if targeted else ~hit) & answered
     if labels.ndim == 1:
-        return wanted
+        return wanted, answered
     valid = labels != IGNORE
+    whole = (answered | ~valid).flatten(1).all(1)
     if share == 1:
-        return (wanted | ~valid).flatten(1).all(1)
-    return (wanted & valid).flatten(1).sum(1) >= valid.flatten(1).sum(1) - spared(valid, share)
+        return (wanted | ~valid).flatten(1).all(1), whole
+    return (wanted & valid).flatten(1).sum(1) >= valid.flatten(1).sum(1) - spared(valid, share), whole
 
 
 def spared(valid: Tensor, share: float) -> Tensor:

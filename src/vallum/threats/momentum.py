@@ -21,8 +21,9 @@ from vallum.specs import parameter
 from vallum.threats.base import THREATS, Bounded
 from vallum.threats.corruptions.filters import gaussian_blur
 from vallum.threats.losses import LossName, at_progress, loss_named
-from vallum.threats.norms import norm_named, per_image
+from vallum.threats.norms import at_least_float32, norm_named, per_image
 from vallum.threats.search import frozen
+from vallum.threats.slope import slope_of
 
 SMALLEST = 1 / 1.1  # the share of the frame that a diverse input fills at least
 
@@ -53,7 +54,7 @@ class Momentum(Bounded):
         super().__post_init__()
         if not 0 <= self.diversity <= 1:
             raise UserError(f"diversity={self.diversity:g}", "a probability, between 0 and 1")
-        if self.decay < 0:
+        if not 0 <= self.decay < float("inf"):
             raise UserError(f"decay={self.decay:g}", "what is left of the past is not negative")
         if not 0 <= self.translation < float("inf"):
             raise UserError(f"translation={self.translation:g}", "a number of pixels, as 3")
@@ -77,19 +78,20 @@ class Momentum(Bounded):
         clean, labels = images.detach().clone(), labels.clone()  # they may be inference tensors
         eps, low, high = per_image(self.eps, clean), -clean, 1 - clean
         size = eps / self.steps if self.step_size is None else torch.full_like(eps, self.step_size)
-        delta, velocity = torch.zeros_like(clean), torch.zeros_like(clean)
+        precision = at_least_float32(clean)
+        delta, velocity = torch.zeros_like(clean), torch.zeros_like(clean, dtype=precision)
         for step in range(self.steps):
             point = (clean + delta).clamp(0, 1).requires_grad_()
             shown, where = point, labels
             if self.diversity:
                 shown, where = diverse(point, labels, self.diversity, draws.of(f"step {step}"))
             values = sign * at_progress(loss, step / self.steps)(model(shown), where)
-            (gradient,) = torch.autograd.grad(values.sum(), point)
+            gradient = slope_of(values, point)
             if self.translation:
                 gradient = gaussian_blur(gradient, self.translation, "reflect")
-            length = gradient.flatten(1).double().abs().mean(1).clamp_min(1e-30).to(gradient.dtype)
+            length = gradient.flatten(1).double().abs().mean(1).clamp_min(1e-30).to(precision)
             velocity = velocity * self.decay + gradient / length.view(-1, 1, 1, 1)
-            ahead = delta + norm.steepest(velocity, size, low - delta, high - delta)
+            ahead = delta + norm.steepest(velocity, size, low - delta, high - delta).to(delta.dtype)
             delta = norm.project(ahead, eps, low, high)
             yield (clean + delta).clamp(0, 1)
 

@@ -44,6 +44,11 @@ def per_image(values: float | Tensor, images: Tensor) -> Tensor:
     return values.expand(len(images))
 
 
+def at_least_float32(like: Tensor) -> torch.dtype:
+    """In which floors and squares are held that half as many bits would round to nothing."""
+    return torch.promote_types(like.dtype, torch.float32)
+
+
 def _column(values: Tensor) -> Tensor:
     return values[:, None]  # (N, 1)
 
@@ -149,8 +154,8 @@ class L2:
 
     def steepest(self, gradient: Tensor, size: Tensor, low: Tensor, high: Tensor) -> Tensor:
         length = _about(gradient)
-        if bool((length < 1e-15).any()):  # whose squares float32 does not hold
-            length = torch.where(length < 1e-15, self.length(gradient).clamp_min(1e-30), length)
+        if bool((beyond := (length < 1e-15) | (length == torch.inf)).any()):  # whose squares float32 does not hold
+            length = torch.where(beyond, self.length(gradient).clamp_min(1e-30), length)
         factor = (size / length).to(torch.promote_types(gradient.dtype, torch.float32))
         return (gradient * _wide(factor)).to(gradient.dtype)
 

@@ -18,9 +18,10 @@ from vallum.specs import parameter
 from vallum.threats.base import THREATS, Bounded
 from vallum.threats.losses import LossName, at_progress, loss_named
 from vallum.threats.minimal import annealed
-from vallum.threats.norms import Ball, norm_named, per_image
+from vallum.threats.norms import Ball, at_least_float32, norm_named, per_image
 from vallum.threats.search import Best, frozen
 from vallum.threats.segmentation_losses import rank_of
+from vallum.threats.slope import slope_of
 
 MEAN, SQUARE, TINY = 0.9, 0.999, 1e-12  # of the past that running means keep, as ever; nothing is divided by 0
 
@@ -63,7 +64,8 @@ class PAdam(Bounded):
             size = size if self.step_size is None else torch.full_like(eps, self.step_size)  # (n,)
             ball = Ball.around(norm, clean, eps)
             delta = norm.random(draws, eps, -clean, 1 - clean)
-            mean, square, largest = (torch.zeros_like(clean) for _ in range(3))
+            precision = at_least_float32(clean)
+            mean, square, largest = (torch.zeros_like(clean, dtype=precision) for _ in range(3))
             for step in range(self.steps + 1):  # the last pass only looks at where the last step led
                 last = step == self.steps
                 point = (clean + delta).clamp_(0, 1).requires_grad_(not last)
@@ -73,7 +75,7 @@ class PAdam(Bounded):
                 best.offer(which, point.detach(), logits.detach(), values.detach())
                 if last:
                     break
-                (gradient,) = torch.autograd.grad(values.sum(), point)
+                gradient = slope_of(values, point).to(precision)
                 if self.early_stop and bool((gone := best.has_fallen[which]).any()):
                     which, clean, label, size, delta, mean, square, largest, gradient = (
                         t[~gone] for t in (which, clean, label, size, delta, mean, square, largest, gradient)
@@ -86,5 +88,5 @@ class PAdam(Bounded):
                 largest = largest.maximum(square)
                 ahead = mean / (1 - MEAN ** (step + 1)) / ((largest / (1 - SQUARE ** (step + 1))).sqrt() + TINY)
                 stride = size.view(-1, 1, 1, 1) * annealed(1.0, 0.01, step, self.steps)
-                delta = ball.project(delta + ahead * stride)
+                delta = ball.project(delta + (ahead * stride).to(delta.dtype))
         return best.images

@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from vallum.errors import UserError
 from vallum.images import Draws
 from vallum.specs import parameter
-from vallum.threats.base import THREATS, Budget, Threat
+from vallum.threats.base import THREATS, Budget, Threat, check_each, is_share, positive
 from vallum.threats.losses import loss_named
 from vallum.threats.minimal import annealed
+from vallum.threats.norms import at_least_float32
 from vallum.threats.placement import Area, Placement, covered, paste, side_for, window_sums
 from vallum.threats.search import Best, frozen
+from vallum.threats.slope import slope_of
 
 
 @THREATS.register("patch")
@@ -63,7 +65,10 @@ class Patch(Threat):
         for name in ("steps", "places", "samples"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)}", "at least 1 is needed")
-        if min(self.shift, self.rotation) < 0 or self.scale < 1:
+        check_each(self, positive, "a length is positive", "step_size")
+        check_each(self, is_share, "a share, between 0 and 1", "decay")
+        jitter = self.shift, self.rotation, self.scale
+        if not (min(jitter) >= 0 and self.scale >= 1 and max(jitter) < float("inf")):
             raise UserError("a jitter is negative", "shift and rotation are 0 or more, scale is 1 or more")
         if self.places > 1 and (self.jitters or self.position == "centre"):
             raise UserError(f"places={self.places}", "there is one place where it is jittered or in the centre")
@@ -147,7 +152,7 @@ class Patch(Threat):
             stays = ~best.has_fallen[which] if self.early_stop else torch.ones_like(which, dtype=torch.bool)
             if last or not bool(stays.any()):
                 break
-            (gradient,) = torch.autograd.grad(values.sum(), patch)
+            gradient = slope_of(values, patch)
             which, velocity = which[stays], velocity[stays]
             patch, velocity = self._moved(patch.detach()[stays], gradient[stays], velocity, step)
         return best, over
@@ -165,15 +170,16 @@ class Patch(Threat):
                 jittered = self._jittered(place, draws.of(f"step {step} {sample}"), images, patch.shape[2])
                 point, over = paste(images, patch, jittered)
                 values = sign * loss(model(point), covered(labels, over.detach()))
-                gradient = gradient + torch.autograd.grad(values.sum(), patch)[0]
+                gradient = gradient + slope_of(values, patch)
             patch, velocity = self._moved(patch.detach(), gradient, velocity, step)
         return patch
 
     def _moved(self, patch: Tensor, gradient: Tensor, velocity: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        length = gradient.flatten(1).double().abs().mean(1).clamp_min(1e-30).to(gradient)
+        precision = at_least_float32(gradient)
+        length = gradient.flatten(1).double().abs().mean(1).clamp_min(1e-30).to(precision)
         velocity = velocity * self.decay + gradient / length.view(-1, 1, 1, 1)
         stride = annealed(self.step_size, self.step_size / 10, step, self.steps)
-        return (patch + stride * velocity.sign()).clamp(0, 1), velocity
+        return (patch + stride * velocity.sign().to(patch.dtype)).clamp(0, 1), velocity
 
     def _jittered(self, place: Placement, draws: Draws, images: Tensor, side: int) -> Placement:
         moved = place.jittered(draws, self.shift, self.rotation, (1 / self.scale, self.scale))
@@ -182,7 +188,7 @@ class Patch(Threat):
     def _room(self, model: nn.Module, images: Tensor, labels: Tensor, side: int) -> Tensor:
         """(N, H', W'): how much of the gradient each place for the patch would hold."""
         point = images.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(loss_named(self.loss)(model(point), labels).sum(), point)
+        gradient = slope_of(loss_named(self.loss)(model(point), labels), point)
         return window_sums(gradient.abs().sum(1), side)
 
 

@@ -15,6 +15,7 @@ from vallum.threats.losses import LossName, at_progress, loss_named
 from vallum.threats.norms import Ball, norm_named, per_image
 from vallum.threats.search import Best, frozen
 from vallum.threats.segmentation_losses import rank_of
+from vallum.threats.slope import slope_of
 
 
 @THREATS.register("pgd")
@@ -85,7 +86,7 @@ class PGD(Bounded):
                     stays = ~best.has_fallen[standing] if self.early_stop else None
                     if stays is not None and not stays.any():
                         break
-                    (gradient,) = torch.autograd.grad(values.sum(), point)
+                    gradient = slope_of(values, point)
                     if stays is not None and not stays.all():
                         standing, clean, label, size = (t[stays] for t in (standing, clean, label, size))
                         delta, gradient, ball = delta[stays], gradient[stays], ball.take(stays)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vallum.threats.eased import eased
-from vallum.threats.losses import fallen
+from vallum.threats.losses import fallen, judged
 from vallum.threats.segmentation_losses import wrong_share
 
 
@@ -18,6 +18,7 @@ class Best:
     """For each image the best candidate offered: one that makes it fall before one that does not, then higher loss.
 
     It starts with the image itself, at a loss below any other, so that an attack returns something for every image.
+    A candidate to which the model has no answer, its logits being NaN or infinite, is never kept.
     Where the search runs on something faster than the model, `judge` is the model, and has the last word on a fall.
     Where the loss that is climbed does not say how good a candidate is, `rank` (logits, labels) -> (n,) does: of masks,
     unless something else is given, the share of the labelled pixels that are wrong, or on target.
@@ -57,14 +58,14 @@ class Best:
         """
         whole = which is self._all  # nothing to look up: most of what an offer would cost beside a small network
         known_labels = self.labels if whole else self.labels[which]
-        falls = fallen(logits, known_labels if labels is None else labels, self.targeted)
+        falls, answered = judged(logits, known_labels if labels is None else labels, self.targeted)
         if self.judge is not None and bool(falls.any()):
             with torch.no_grad():
                 falls[falls.clone()] = fallen(self.judge(candidates[falls]), known_labels[falls], self.targeted)
         if self.rank is not None:
             loss = self.rank(logits, known_labels if labels is None else labels)
         held, known = (self.has_fallen, self.loss) if whole else (self.has_fallen[which], self.loss[which])
-        better = torch.where(falls == held, loss > known, falls)
+        better = torch.where(falls == held, loss > known, falls) & answered
         if whole and labels is None:
             overlay(self.images, candidates, better)
             self.loss = torch.where(better, loss.to(known.dtype), known)

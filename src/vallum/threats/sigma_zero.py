@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from vallum.specs import parameter
-from vallum.threats.base import THREATS
+from vallum.threats.base import THREATS, check_each, is_share, positive
 from vallum.threats.losses import loss_named
 from vallum.threats.minimal import SHARE, Minimal, annealed
-from vallum.threats.norms import norm_named
+from vallum.threats.norms import at_least_float32, norm_named
 from vallum.threats.search import frozen
+from vallum.threats.slope import no_gradient, slope_of
 
 
 @THREATS.register("sigma_zero")
@@ -34,6 +35,11 @@ class SigmaZero(Minimal):
     share: float = parameter(SHARE, 0.99)
     seed: int = parameter("of nothing: the search begins at the image", 0, hidden=True)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_each(self, positive, "above 0 and finite", "step_size", "sigma")
+        check_each(self, is_share, "images are in [0, 1]: between 0 and 1", "threshold", "threshold_step")
+
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
     ) -> Tensor:
@@ -42,6 +48,7 @@ class SigmaZero(Minimal):
             best = self.begin(images, labels, keys, norm_named("0"))
             clean, low, high = best.clean, best.low, best.high
             delta = torch.zeros_like(clean)
+            precision = at_least_float32(clean)
             threshold = torch.full((len(clean),), self.threshold, dtype=clean.dtype, device=clean.device)
             for step in range(self.steps):
                 moved = delta.clone().requires_grad_()
@@ -51,12 +58,14 @@ class SigmaZero(Minimal):
                 if step == self.steps - 1:
                     break  # where one more step would lead, nobody would look
                 lacks = (-sign * loss(logits, best.wanted(logits))).clamp_min(0)
+                if not lacks.requires_grad:  # which the count would hide
+                    raise no_gradient()
                 square = moved.square()
                 count = (square / (square + self.sigma)).flatten(1).mean(1)
-                (gradient,) = torch.autograd.grad((lacks.sum() + count.sum()), moved)
+                gradient = slope_of(-(lacks.sum() + count.sum()), moved, box=(low, high))
                 stride = annealed(self.step_size, self.step_size / 10, step, self.steps)
-                largest = gradient.abs().flatten(1).amax(1).clamp_min(1e-12)
-                delta = gradient.mul_((-stride / largest).view(-1, 1, 1, 1)).add_(delta).clamp_(low, high)
+                largest = gradient.abs().flatten(1).amax(1).to(precision).clamp_min(1e-12)
+                delta = gradient.mul_((stride / largest).view(-1, 1, 1, 1)).add_(delta).clamp_(low, high)
                 shift = self.threshold_step * stride
                 threshold = torch.where(falls, threshold + shift, threshold - shift).clamp(0, 1)
                 delta *= delta.abs() >= threshold.view(-1, 1, 1, 1)

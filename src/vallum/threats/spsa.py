@@ -101,7 +101,7 @@ class SPSA(Bounded):
             ends = torch.stack([middle[:, None] + step, middle[:, None] - step], 1)  # (n, 2, k, C, H, W)
             many = labels.repeat_interleave(2 * some.shape[1], 0)
             values = loss(model(ends.flatten(0, 2)), many).view(len(point), 2, -1)
-            rises = (values[:, 0] - values[:, 1]).to(point.dtype)  # (n, k)
+            rises = (values[:, 0] - values[:, 1]).nan_to_num(0, 0, 0).to(point.dtype)  # (n, k)
             for j in range(some.shape[1]):  # one after the other: the sum is the same whatever the batch
                 slope += rises[:, j].view(-1, 1, 1, 1) * some[:, j]
         return slope / (2 * self.probe * self.directions)

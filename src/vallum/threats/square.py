@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vallum.images import Draws
 from vallum.specs import parameter
-from vallum.threats.base import THREATS
+from vallum.threats.base import THREATS, check_each
 from vallum.threats.square_search import SquareSearch
 from vallum.threats.square_shapes import Proposals, inside, moved, pyramids, side_of, stripes
 
@@ -32,6 +32,10 @@ class Square(SquareSearch):
     norm: Literal["inf", "2", "1"] = parameter("in which the radius is measured", "inf")
     queries: int = parameter("forward passes", 5000)
     area: float = parameter("of the first squares, as a share of the image", 0.8)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_each(self, lambda share: 0 < share <= 1, "a share of the image, above 0 and at most 1", "area")
 
     def propose(self, query: int, drawn: Proposals, delta: Tensor, eps: Tensor, draws: Draws) -> Tensor:
         # Published squares shrink as the queries are used up, AutoAttack's as if there were 10000: in the norms 1 and 2

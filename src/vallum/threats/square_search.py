@@ -65,7 +65,7 @@ class SquareSearch(Bounded):
             logits = model(point)
             values = loss(logits, best.labels[standing])
             best.offer(standing, point, logits, values)
-            better = values > value
+            better = (values > value) & (values < torch.inf)
             value, delta = torch.where(better, values, value), torch.where(better.view(-1, 1, 1, 1), ahead, delta)
             if self.early_stop and bool((gone := best.has_fallen[standing]).any()):
                 stays = ~gone

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vallum.images import Draws
+from vallum.threats.norms import at_least_float32
 
 SHRINKS_AT = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10000 queries: there the squares' area is halved
 AT_ONCE = 50  # queries for which an image draws together
@@ -116,6 +117,7 @@ def moved(proposals: Proposals, query: int, side: int, delta: Tensor, eps: Tenso
     def length(amount: Tensor) -> Tensor:
         return amount.pow(1 / power)
 
+    precision = at_least_float32(delta)
     held = length(sum_of(delta * into))
     spare = (eps.view(-1, 1).double().pow(power) - sum_of(delta).sum(1, keepdim=True)).clamp_min(0) / delta.shape[1]
     budget = length(sum_of(delta * (into | out)) + spare)
@@ -124,12 +126,12 @@ def moved(proposals: Proposals, query: int, side: int, delta: Tensor, eps: Tenso
     rows, columns = (places.clamp(0, side - 1) for places in to)
     shape = pair[:, None].gather(2, rows[:, None, :, None].expand(-1, 1, -1, side))  # (N, 1, H, side)
     shape = shape.gather(3, columns[:, None, None, :].expand(-1, 1, delta.shape[2], -1)) * into  # (N, 1, H, W)
-    old = delta * into / held.clamp_min(1e-12).to(delta)[..., None, None]
+    old = delta * into / held.clamp_min(1e-12).to(precision)[..., None, None]
     new = shape * proposals.colour(query) + old
     new = torch.where(sum_of(new)[..., None, None] > 0, new, old)  # in a window of one pixel the two may cancel
-    new = new * (budget / length(sum_of(new)).clamp_min(1e-12)).to(delta)[..., None, None]
+    new = new * (budget / length(sum_of(new)).clamp_min(1e-12)).to(precision)[..., None, None]
     if power == 1:  # more than there is, so that what the projection leaves are the tips
-        return torch.where(into, new * delta.shape[1], torch.where(out, 0, delta))
+        return torch.where(into, new * delta.shape[1], torch.where(out, 0, delta)).to(delta.dtype)
     ahead = torch.where(into, new, torch.where(out, 0, delta))
     whole = length(sum_of(ahead).sum(1)).clamp_min(1e-12)
-    return ahead * (eps.flatten().double() / whole).to(delta).view(-1, 1, 1, 1)
+    return (ahead * (eps.flatten().double() / whole).to(precision).view(-1, 1, 1, 1)).to(delta.dtype)

@@ -86,6 +86,12 @@ class Strong(Bounded):
             if self.lowest != "miou":
                 raise UserError("shares say what counts in a mIoU", remedy="write lowest=miou")
 
+    def check_for_classes(self) -> None:
+        if self.lowest != "accuracy":
+            raise UserError(
+                f"lowest={self.lowest} against a classifier", "a mIoU is of a segmenter", "leave lowest and shares out"
+            )
+
     @property
     def passes(self) -> float:
         # What only the doubtful get depends on the model, and is left out.

@@ -20,6 +20,7 @@ from vallum.threats.base import THREATS, Threat
 from vallum.threats.losses import loss_named
 from vallum.threats.minimal import annealed
 from vallum.threats.search import Best, frozen
+from vallum.threats.slope import slope_of
 from vallum.threats.spatial import read
 
 
@@ -90,7 +91,7 @@ class Warp(Threat):
                     stays = ~best.has_fallen[which] if self.early_stop else torch.ones_like(which, dtype=torch.bool)
                     if last or not bool(stays.any()):
                         break
-                    (gradient,) = torch.autograd.grad(values.sum(), field)
+                    gradient = slope_of(values, field, box=None)
                     which, clean, label = which[stays], clean[stays], label[stays]
                     stride = annealed(self.reach / 2, self.reach / 20, step, self.steps)
                     field = (field.detach() + stride * gradient.sign())[stays].clamp(-self.reach, self.reach)

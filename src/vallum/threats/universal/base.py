@@ -41,6 +41,7 @@ class Fitted(_Fitting):
     )
     kind = "attack"
     fits: ClassVar[bool] = True
+    looks: ClassVar[bool] = False
 
     def search(self, model: Any, pool: Pool) -> tuple[Tensor, dict[str, Any]]:
         """(C, h, w) the perturbation, and what there is to say about how it was found."""
@@ -108,6 +109,7 @@ class Perturbation(Threat):
     )
 
     kind: ClassVar[Literal["clean", "noise", "corruption", "attack"]] = "attack"
+    looks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.eps is not None and not 0 <= self.eps <= 1:

@@ -18,6 +18,7 @@ from vallum.specs import parameter
 from vallum.threats.base import THREATS
 from vallum.threats.norms import norm_named
 from vallum.threats.search import frozen
+from vallum.threats.slope import slope_of
 from vallum.threats.universal.ascent import Ball, Counter
 from vallum.threats.universal.base import Added
 from vallum.threats.universal.pool import Pool
@@ -109,7 +110,7 @@ def deepfool(model: Any, image: Tensor, spent: Counter) -> Tensor:
         if logits.argmax() != label:
             break
         leads = logits[rivals] - logits[label]  # (R,) negative
-        slopes = torch.stack([torch.autograd.grad(lead, point, retain_graph=True)[0][0] for lead in leads])
+        slopes = torch.stack([slope_of(lead, point, keep=True)[0] for lead in leads])
         spent.backwards += len(leads)
         lengths = slopes.flatten(1).norm(dim=1).clamp_min(1e-12)
         nearest = (leads.abs() / lengths).argmin()

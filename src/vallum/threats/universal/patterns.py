@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -32,6 +32,8 @@ class Pattern(Bounded):
     norm: Literal["inf", "2", "1"] = parameter("in which the radius is measured", "inf")
     size: int = parameter("pixels until it changes; of low_frequency: waves across the image", 2)
     seed: int = parameter("of signs, colours and phases", 0)
+
+    looks: ClassVar[bool] = False
 
     def __call__(
         self, model: Any, images: Tensor, labels: Tensor, keys: Sequence[int] | Tensor | None = None
