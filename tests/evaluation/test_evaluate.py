@@ -182,7 +182,8 @@ def test_a_run_keeps_what_it_has_measured_where_every_model_has_met_it(tmp_path:
     other = measure({"one": two}, pgd)  # the same name for another model: nothing of the first is taken for it
     assert table(other) == {"one": {"clean", pgd, WORST}}
     assert {one.fingerprint for one in other.plan.models} == {one.fingerprint for one in added.plan.models[:1]}
-    assert any(f"not in this table: {noise}, two;" in note for note in other.environment["notes"])
+    said = f"not in this table: {noise}, two; one: no more the model"
+    assert any(said in note for note in other.environment["notes"])
 
 
 def test_what_is_kept_has_been_attacked_as_it_would_be_now(tmp_path: Path) -> None:

@@ -156,9 +156,15 @@ def test_noise_of_ones_own_by_its_name(tmp_path: Path, monkeypatch: pytest.Monke
         threat("own:grains.py:grain,kind=weather")
 
 
-def test_what_cannot_be_called_as_an_attack_is_refused_before_it_is() -> None:
+def test_what_cannot_be_called_as_an_attack_is_refused_before_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UserError, match=r"maker\(.* cannot be called with \(model, images, labels\)"):
         Own(maker)
+    (tmp_path / "own_maker.py").write_text("def made(): return None\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^own_maker.py:made\(\) cannot"):
+        threat("own:own_maker.py:made")
     with pytest.raises(UserError, match="missing a required argument: 'eps'"):
         Own(needs)
     assert Own(functools.partial(needs, eps=0.1)).kind == "attack"

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import vallum
 from vallum.cli import train as commands
 from vallum.errors import UserError
-from vallum.models import weights_fingerprint
+from vallum.models import model_fingerprint, weights_fingerprint
 from vallum.specs import parameters
 from vallum.training import Settings
 
@@ -100,7 +100,7 @@ def test_harden_measures_what_it_started_from_beside_what_it_made(tmp_path: Path
     assert "9 of the 18 held-out images were evaluated, and not 16: on the others the universal" in said
     made = vallum.evaluation.Run(tmp_path / "one" / "evaluation")
     assert [one.name for one in made.plan.models] == ["before", "hardened"]
-    assert made.plan.models[0].fingerprint == weights_fingerprint(start) != made.plan.models[1].fingerprint
+    assert made.plan.models[0].fingerprint == model_fingerprint(start) != made.plan.models[1].fingerprint
     assert {(pair["first"], pair["second"]) for pair in made.comparisons} == {("before", "hardened")}
 
 

@@ -21,6 +21,7 @@ class Joined:
     plan: Plan
     threats: tuple[str, ...] = ()  # kept: every model of this call has met them
     models: tuple[str, ...] = ()  # kept: they have met every threat that is in the plan
+    changed: tuple[str, ...] = ()  # models of this call that had another's weights, settings or surfaces then
     left_out: tuple[str, ...] = ()  # what is finished and in no table, for then not all models would have met the same
 
     def notes(self, earlier: dict[str, Any]) -> list[str]:
@@ -35,9 +36,12 @@ class Joined:
         if kept and earlier.get("command"):
             said.append(f"{KEPT}: {', '.join(kept)} ({earlier['command']})")
         if self.left_out:
+            why = "not every model here has met it, or not all of it"
+            if self.changed:
+                why = f"{', '.join(self.changed)}: no more the model, or attacked as it was"
             said.append(
-                f"measured by an earlier call and not in this table: {', '.join(self.left_out)}; what is in it every "
-                "model here has met: name all models and threats in one command to have them side by side"
+                f"measured by an earlier call and not in this table: {', '.join(self.left_out)}; {why}. Name all "
+                "models and threats in one command to have them side by side"
             )
         return said
 
@@ -57,15 +61,18 @@ def join(plan: Plan, earlier: Plan | None, store: Store) -> Joined:
     others = [one for one in earlier.models if one.name not in names]
 
     # Through other surfaces the same attack is another: with fewer of them it would look weaker, and nothing said why.
-    same = all(_like(model, one) for model in plan.models for one in earlier.models if one.name == model.name)
-    threats = [one for one in before if same and _met(replace(mine, threats=(one,)), store)]
+    pairs = [(model, one) for model in plan.models for one in earlier.models if one.name == model.name]
+    changed = [model.name for model, one in pairs if not _like(model, one)]
+    threats = [one for one in before if not changed and _met(replace(mine, threats=(one,)), store)]
     mine = replace(mine, threats=(*mine.threats, *threats))
     models = [one for one in others if _met(replace(mine, models=(one,)), store)]
-    left = [one for one in (*before, *others) if one not in threats and one not in models]
+    past: list[PlannedModel | PlannedThreat] = [*before, *others]
+    left = [one for one in past if one not in threats and one not in models]
     return Joined(
         replace(mine, models=(*mine.models, *models)),
         tuple(one.spec for one in threats),
         tuple(one.name for one in models),
+        tuple(changed),
         tuple(_called(one) for one in left if _begun(one, earlier, store)),
     )
 

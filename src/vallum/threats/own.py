@@ -65,7 +65,7 @@ class Own(Threat):
             object.__setattr__(self, "found", _Found(self.attack, made, mark_of(made)))
         if self.kind not in ("attack", "noise", "corruption"):
             raise UserError(f"kind={self.kind!r}", "one of attack, noise, corruption")
-        _refuse_other_signatures(self.callable)
+        _refuse_other_signatures(self.callable, self.attack if isinstance(self.attack, str) else _name(self.attack))
         said = ball_of(self.callable)
         eps, norm = self.eps if self.eps is not None else said.eps, self.norm or said.norm
         if eps is not None and norm is None:
@@ -159,7 +159,7 @@ class Own(Threat):
         return found.detach().to(images)
 
 
-def _refuse_other_signatures(attack: Any) -> None:
+def _refuse_other_signatures(attack: Any, name: str) -> None:
     """Raise for a callable that is not made to be called with a model, images and labels."""
     if library_of(attack) in LIBRARIES and not hasattr(attack, "__code__"):
         return  # which are called in their library's own way
@@ -171,7 +171,7 @@ def _refuse_other_signatures(attack: Any) -> None:
         signature.bind(None, None, None)
     except TypeError as problem:
         raise UserError(
-            f"{_name(attack)}{signature} cannot be called with (model, images, labels)",
+            f"{name}{signature} cannot be called with (model, images, labels)",
             str(problem),
             "write def attack(model, images, labels): ..., and settings with defaults or by functools.partial",
         ) from None
