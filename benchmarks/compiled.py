@@ -16,6 +16,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 import torch
+import torch._inductor.config
 from torch import Tensor
 
 import vallum
@@ -70,6 +71,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    torch._inductor.config.force_disable_caches = True  # else what an earlier run compiled is found on the disk
     print(f"torch {version('torch')}, {given.threads} thread(s), {given.rounds} rounds\n")
     print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
     for text in given.on:

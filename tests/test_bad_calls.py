@@ -75,7 +75,7 @@ API: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "probabilities": (lambda out: run(out, nn.Sequential(toy(), nn.Softmax(1)).eval()), "remove the softmax"),
     "a class": (lambda out: run(out, nn.Linear), r"make the network first, as load_model\(Net\(\)\)"),
-    "a number as model": (lambda out: run(out, 3), "a int is no model"),
+    "a number as model": (lambda out: run(out, 3), "an int is no model"),
     "no models": (lambda out: run(out, {}), "no model is given"),
     "two models of one name": (lambda out: run(out, [toy(), toy()]), "give them names: {'first'"),
     "a threat's class": (lambda out: run(out, threats=[PGD]), r"or as PGD\(8 / 255\)"),

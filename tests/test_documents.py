@@ -25,6 +25,15 @@ COMMANDS = [
     for block in FENCED.findall(path.read_text("utf-8"))
     for command in COMMAND.findall(block)
 ]
+ROW = re.compile(r"^\|.*\|$", re.MULTILINE)  # of a table, whose commands are there to be tried
+SPAN = re.compile(r"`(vallum [a-z]+ [^`]+)`")
+SPANS = [
+    pytest.param(command, id=" ".join(command.split())[:60])
+    for path in DOCUMENTS
+    for row in ROW.findall(path.read_text("utf-8"))
+    for command in SPAN.findall(row)
+    if "..." not in command and len(command.split()) > 3  # the one stands for what is left out, the other is a name
+]
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -33,7 +42,7 @@ def test_python_blocks_run(block: str, tmp_path: Path, monkeypatch: pytest.Monke
     exec(compile(block, "block", "exec"), {"__name__": "__main__"})
 
 
-@pytest.mark.parametrize("line", COMMANDS)
+@pytest.mark.parametrize("line", [*COMMANDS, *SPANS])
 def test_commands_are_of_the_right_form(line: str) -> None:
     """Parsed as the shell and the command line would, without running anything."""
     from vallum.cli import app
@@ -47,4 +56,30 @@ def test_commands_are_of_the_right_form(line: str) -> None:
         context = click.Context(command, info_name=words[0])
         command = command.get_command(context, words[0])
         assert command is not None, words[0]
+    assert not meant_for_the_shell(line), "a shell does not hand this on: quote it"
     command.make_context(words[0], words[1:], resilient_parsing=False)
+
+
+def meant_for_the_shell(line: str) -> str:
+    """What bash or zsh take for themselves: the first character outside of quotes that is not handed on.
+
+    But for a star, which is meant to name several files.
+    """
+    bare = re.sub(
+        r"'[^']*'|\"[^\"]*\"|\\\\.", "", line.replace("\\\n", " ").split(" | ")[0].split(" > ")[0], flags=re.DOTALL
+    )
+    found = re.search(r"[&;()<>|?\[\]{}$`!]", bare.split(" # ")[0])
+    return found[0] if found else ""
+
+
+@pytest.mark.parametrize(
+    ("line", "first"),
+    [
+        ("vallum evaluate smp:Unet?encoder=resnet18&classes=11", "?"),
+        ("vallum evaluate net:resnet --threat patch:share=(0.1)", "("),
+        ('vallum evaluate "smp:Unet?encoder=resnet18&classes=11" --sweep sigma=0:1:0.1', ""),
+        ("vallum results RUN --sql 'SELECT avg(loss) FROM rows' | head", ""),
+    ],
+)
+def test_what_a_shell_keeps_is_seen(line: str, first: str) -> None:
+    assert meant_for_the_shell(line) == first

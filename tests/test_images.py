@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -188,3 +190,17 @@ def test_a_batch_moves_as_a_whole_but_for_its_keys() -> None:
     assert len(moved) == 2
     assert (moved.images.device.type, moved.labels.device.type, moved.keys.device.type) == ("meta", "meta", "cpu")
     assert moved.names == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("values", "where", "said"),
+    [
+        (torch.full((1, 3, 2, 2), torch.nan), "image 0 of one.npz", "image 0 of one.npz holds NaN"),
+        (torch.full((1, 3, 2, 2), 255.0), "image 0 of one.npz", "image 0 of one.npz reaches 255.0"),
+        (torch.full((1, 3, 2, 2), 255.0), "the images of one.npz", "the images of one.npz reach 255.0"),
+        (3, "what it returns", "what it returns is an int"),
+    ],
+)
+def test_one_image_is_one_and_several_are_several(values: object, where: str, said: str) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(said)}"):
+        check_images(values, where)  # type: ignore[arg-type]

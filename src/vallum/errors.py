@@ -46,6 +46,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(known)}" if known else "none is registered"
 
 
+def a(thing: object) -> str:
+    """The name of its type, with its article.
+
+    >>> a(3), a("three")
+    ('an int', 'a str')
+    """
+    name = type(thing).__name__
+    return f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
+
+
 def printable(text: str) -> str:
     r"""Text that cannot steer a terminal: control characters, escapes among them, are written out.
 

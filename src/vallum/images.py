@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vallum.errors import UserError
+from vallum.errors import UserError, a
 from vallum.ziggurat import normal, words
 
 IGNORE = 255  # the label of pixels that belong to no class
@@ -54,30 +54,36 @@ def check_images(images: Tensor, where: str = "images") -> None:
     Traceback (most recent call last):
     vallum.errors.UserError: images reach 255.0: vallum's images are in [0, 1]; divide them by 255
     """
+    one = not where.startswith(("images", "the images"))  # as "image 3 of photos.npz"
+    are, have, hold, reach, lie = (
+        ("is", "has", "holds", "reaches", "lies") if one else ("are", "have", "hold", "reach", "lie")
+    )
     if not isinstance(images, Tensor):
-        raise UserError(f"{where} are a {type(images).__name__}", "a torch.Tensor is needed", "use torch.as_tensor")
+        raise UserError(f"{where} {are} {a(images)}", "a torch.Tensor is needed", "use torch.as_tensor")
     if images.ndim != 4:
         raise UserError(
-            f"{where} have shape {tuple(images.shape)}", "(N, C, H, W) is needed", "add a batch axis with images[None]"
+            f"{where} {have} shape {tuple(images.shape)}",
+            "(N, C, H, W) is needed",
+            "add a batch axis with images[None]",
         )
     if images.numel() == 0:
-        raise UserError(f"{where} are empty: shape {tuple(images.shape)}", remedy="check what was selected")
+        raise UserError(f"{where} {are} empty: shape {tuple(images.shape)}", remedy="check what was selected")
     if images.shape[1] not in (1, 3, 4) and images.shape[3] in (1, 3, 4):
         raise UserError(
-            f"{where} have shape {tuple(images.shape)}",
+            f"{where} {have} shape {tuple(images.shape)}",
             "channels come first: (N, C, H, W)",
             "use images.permute(0, 3, 1, 2)",
         )
     if not images.is_floating_point():
-        raise UserError(f"{where} are {images.dtype}", "floats in [0, 1] are needed", "use images.float() / 255")
+        raise UserError(f"{where} {are} {images.dtype}", "floats in [0, 1] are needed", "use images.float() / 255")
     low, high = (float(value) for value in images.detach().aminmax())
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise UserError(f"{where} hold NaN or infinity", "finite values in [0, 1] are needed", "check the loader")
+        raise UserError(f"{where} {hold} NaN or infinity", "finite values in [0, 1] are needed", "check the loader")
     if high > 2 and low >= 0:
-        raise UserError(f"{where} reach {high:.1f}", "vallum's images are in [0, 1]", "divide them by 255")
+        raise UserError(f"{where} {reach} {high:.1f}", "vallum's images are in [0, 1]", "divide them by 255")
     if low < -1e-6 or high > 1 + 1e-6:
         raise UserError(
-            f"{where} lie in [{low:.2f}, {high:.2f}]",
+            f"{where} {lie} in [{low:.2f}, {high:.2f}]",
             "vallum's images are in [0, 1]",
             "take the normalisation out of the data and give it to the model: load_model(..., mean=, std=)",
         )

@@ -45,11 +45,12 @@ def is_own(made: Any) -> bool:
 
 def _is_own(module: ModuleType) -> bool:
     file = getattr(module, "__file__", None)
-    return module.__name__ == "__main__" if file is None else not _is_installed(file)
+    return module.__name__ == "__main__" if file is None else not is_installed(file)
 
 
 @functools.cache
-def _is_installed(file: str) -> bool:
+def is_installed(file: str) -> bool:
+    """Whether a file is of an installed package, of Python or of vallum."""
     path = Path(file).resolve()
     return not {"site-packages", "dist-packages"}.isdisjoint(path.parts) or str(path).startswith(OURS)
 
@@ -144,7 +145,7 @@ def _file_of(name: str, package: str) -> str:
             spec = importlib.util.find_spec(full)
         except (ImportError, ValueError, AttributeError):
             continue
-        if spec and spec.origin and spec.origin.endswith(".py") and not _is_installed(spec.origin):
+        if spec and spec.origin and spec.origin.endswith(".py") and not is_installed(spec.origin):
             return hashlib.blake2b(Path(spec.origin).read_bytes(), digest_size=8).hexdigest()
     return name
 

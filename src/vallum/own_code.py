@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from vallum.errors import UserError, did_you_mean
+from vallum.errors import UserError, a, did_you_mean
 from vallum.torchvision_shim import ensure_torchvision
 
 SOURCE = "__source__"  # what is in a file that was run, by which it is known again
@@ -32,7 +32,7 @@ def find(where: str, name: str, kind: str, known: Iterable[str] = ()) -> Callabl
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise UserError(f"{where} has no {name!r}", remedy=did_you_mean(name, public)) from None
     if not callable(found):
-        raise UserError(f"{where}:{name} is a {type(found).__name__}", "a function is needed")
+        raise UserError(f"{where}:{name} is {a(found)}", "a function is needed")
     return found
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from urllib.parse import unquote
 
-from vallum.errors import UserError, did_you_mean
+from vallum.errors import UserError, a, did_you_mean
 
 T = TypeVar("T")
 
@@ -39,15 +39,16 @@ class Registry(Generic[T]):
         self.kind = kind
         self._entries: dict[str, Callable[..., T]] = {}
         self._aliases: dict[str, str] = {}
+        self.options: dict[str, dict[str, str]] = {}  # of sources, which are functions: what follows ?, with its help
 
-    def register(self, name: str, *aliases: str) -> Callable[[Callable[..., Any]], Any]:
+    def register(self, name: str, *aliases: str, **options: str) -> Callable[[Callable[..., Any]], Any]:
         """Keep an entry under its name; it is found under its aliases too, but listed and written by its name."""
 
         def keep(entry: Callable[..., Any]) -> Callable[..., Any]:
             for one in (name, *aliases):
                 if one in self and not _is_again(entry, self[one]):
                     raise ValueError(f"{self.kind} {one!r} is registered already")
-            self._entries[name] = entry
+            self._entries[name], self.options[name] = entry, options
             self._aliases.update(dict.fromkeys(aliases, name))
             return entry
 
@@ -218,6 +219,15 @@ def read_value(text: str, kind: Any, where: str) -> Any:
     return text
 
 
+def read_numbers(text: str, where: str) -> list[float]:
+    """Several numbers with commas between them.
+
+    >>> read_numbers("0.485,1/2", "mean")
+    [0.485, 0.5]
+    """
+    return [read_value(part, float, where) for part in text.split(",")]
+
+
 def write_value(value: Any) -> str:
     """Text that `read_value` reads back to exactly `value`.
 
@@ -237,9 +247,7 @@ def write_value(value: Any) -> str:
         return repr(float(value))  # a NumPy float's own repr is no number
     if value is None or isinstance(value, str | numbers.Integral):
         return "none" if value is None else str(value)
-    raise UserError(
-        f"a {type(value).__name__} cannot be written in a spec", "a number, a word, true, false or none can"
-    )
+    raise UserError(f"{a(value)} cannot be written in a spec", "a number, a word, true, false or none can")
 
 
 @dataclass(frozen=True)

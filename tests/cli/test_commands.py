@@ -43,6 +43,43 @@ def blind():
 """
 
 
+OWN = """
+import vallum
+from nets import two
+from vallum.defences import Defence
+
+class Dimmed(Defence):
+    randomised = stateful = False
+    exact_gradient = True
+    def purify(self, images): return images * 0.9
+
+def dimmed():
+    return Dimmed(vallum.load_model(two(), mean=0.4, std=0.3))
+
+def takes(mean=0):
+    raise vallum.errors.UserError(f"{mean} came as an argument")
+"""
+
+
+BROKEN = """
+from torch import nn
+
+def boom():
+    raise RuntimeError("no weights here")
+
+class Forgetful(nn.Module):
+    def forward(self, images):
+        return {}["pixels"]
+
+def forgetful():
+    return Forgetful()
+
+def attack(model, images, labels):
+    model(images)
+    raise ValueError("oops")
+"""
+
+
 def evaluate(*arguments: object, workers: int = 1) -> Said:
     return command("evaluate", *arguments, "--workers", workers)
 
@@ -227,6 +264,43 @@ def test_what_is_left_out_is_counted_and_named(here: Path) -> None:
     together = evaluate(*arguments[:-1], "two", "--on-error", "skip", "--batch-size", 3, workers=2)
     assert together.code == 0, together.err
     assert Run(here / "two").left_out == run.left_out
+
+
+def test_a_normalisation_is_for_the_models_that_bring_none(here: Path) -> None:
+    (here / "own.py").write_text(OWN)
+    how = ("--data", "photos", "--threat", "gaussian:std=0.1", "--mean", "0.5", "--std", "0.25")
+    said = evaluate("own.py:dimmed", "given=nets.py:two", *how, "--out", "mixed")
+    assert said.code == 0, said.err
+    assert "--mean and --std are not applied to own.py:dimmed, which brings its own normalisation" in said.out
+    said = evaluate("said=nets.py:two?mean=0.5&std=0.25&gain=1", "bare=nets.py:two", *how[:4], "--out", "single")
+    assert said.code == 0, said.err
+    marks = {one.name: one.fingerprint for run in ("mixed", "single") for one in Run(here / run).plan.models}
+    assert marks["given"] == marks["said"] != marks["bare"]
+    evaluate("own.py:dimmed", "other=own.py:dimmed", *how).refuses("own.py:dimmed: mean=[0.5] is given for a Dimmed")
+    evaluate("nets.py:two?mean=123", *how[:4]).refuses("mean=[123.0] is in units of 0..255")
+    evaluate("own.py:takes?mean=3", *how[:4]).refuses("3 came as an argument")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_goes_wrong_in_code_of_the_users_is_said_in_a_line(here: Path, workers: int) -> None:
+    def says(*arguments: object) -> str:
+        said = evaluate(*arguments, "--data", "photos", "--out", "run", "--batch-size", 4, workers=workers)
+        assert said.code == 2, said.err
+        last = said.err.strip().splitlines()[-1]  # after the bar
+        assert "Traceback" not in said.err
+        return last
+
+    (here / "own.py").write_text(BROKEN)
+    (here / "syntax.py").write_text("def build():\n    return (\n")
+    (here / "needy.py").write_text("\nimport no_such_package_anywhere\n")
+    place = f"vallum: {here}/"
+    assert says("own.py:boom") == f"{place}own.py, line 5, in boom: RuntimeError: no weights here"
+    assert says("syntax.py:build").startswith(f"{place}syntax.py, line 2: SyntaxError: ")
+    assert "needy.py, line 2, in <module>: ModuleNotFoundError: No module" in says("needy.py:build")
+    assert "needy.py, line 2, in <module>: ModuleNotFoundError: No module" in says("needy:build")
+    assert "own.py, line 9, in forward: KeyError: 'pixels'" in says("own.py:forgetful")
+    if workers == 2:  # a pool takes seconds to start
+        assert "own.py, line 16, in attack: ValueError: oops" in says("nets.py:two", "--threat", "own:own.py:attack")
 
 
 def test_doubts_about_a_model_are_printed(here: Path) -> None:

@@ -12,7 +12,7 @@ from command_line import command
 from vallum import __version__
 from vallum.cli import app
 from vallum.cli.patch import COMMANDS as PATCH_COMMANDS
-from vallum.data import DATA_SOURCES
+from vallum.data import CLIP_SOURCES, DATA_SOURCES
 from vallum.defences import RECIPES
 from vallum.defences.defensive_patches.settings import Settings as PatchSettings
 from vallum.defences.self_supervision import TASKS
@@ -109,6 +109,12 @@ def test_the_list_shows_everything_with_its_parameters() -> None:
                 assert f"{one}  {one.help}".split(";")[0].split(":")[0].split(",")[0] in said, (name, one)
     for name in (*MODEL_SOURCES, *DATA_SOURCES):
         assert f" {name}: " in said
+    for sources in (DATA_SOURCES, CLIP_SOURCES):
+        for name in sources:
+            for option, what in sources.options[name].items():
+                assert f"?{option}=" in said, (name, option)
+                assert what.split()[0] in said
+    assert "?classes=" in said
     assert all(f" builtin:{name} " in flat for name in builtin_names())
     assert {title for title in ("models", "data", "threats", "defences") if f"{title} " in said} == {
         "models", "data", "threats", "defences",

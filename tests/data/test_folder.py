@@ -231,3 +231,14 @@ def test_masks_of_nought_and_255_are_no_classes(save: Save, tmp_path: Path) -> N
     save("d/masks/a.png", np.where(np.arange(48).reshape(8, 6) > 9, 255, 0).astype(np.uint8))
     with pytest.raises(UserError, match="write 1 for the object"):
         load_data(tmp_path / "d")
+
+
+def test_train_and_test_are_no_classes(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.new("RGB", (4, 4)).save(tmp_path / split / name / "0.png")
+    with pytest.raises(UserError, match=rf"holds test/ and train/.*folder:{tmp_path}/test"):
+        load_data(f"folder:{tmp_path}")
+    assert load_data(f"folder:{tmp_path}?classes=test,train").classes == ("test", "train")
+    assert load_data(f"folder:{tmp_path}/test").classes == ("cat", "dog")

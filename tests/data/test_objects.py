@@ -131,7 +131,7 @@ def test_a_broken_item_is_named_or_left_out() -> None:
         (Stream(), r"a Stream cannot be read by place.*a list of \(image, label\)"),
         (DataLoader(Stream()), "a Stream cannot be read by place"),
         (iter([(PIXELS[0], 0)]), "cannot be read by place"),
-        (12, "a int cannot be read by place"),
+        (12, "an int cannot be read by place"),
         ([], "list is empty"),
         (Restless(), "take the random augmentation out"),
         (Odd(PIXELS[0]), "return that, or a dict with image and label"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import vallum
-from vallum.defences.base import Defence, Surface
+from vallum.defences.base import Defence, Surface, declares_chance
 from vallum.errors import UserError
 from vallum.evaluation.evaluator import choose
 from vallum.evaluation.run import Run
@@ -90,7 +91,8 @@ def test_an_attack_that_gives_images_back_as_they_were_is_told_on(tmp_path: Path
     pictures, labels = images()
     right = int((Rounded()(pictures).argmax(1) == labels).sum())
     for net, told in ((Rounded().eval(), True), (classifier(), False)):
-        run = vallum.evaluate(net, (pictures, labels), ["fgsm:eps=8/255", "fgsm:eps=0"], out=tmp_path, progress=False)
+        out = tmp_path / str(told)
+        run = vallum.evaluate(net, (pictures, labels), ["fgsm:eps=8/255", "fgsm:eps=0"], out=out, progress=False)
         notes = [note for note in run.environment["notes"] if "as they were" in note]
         assert len(notes) == told, notes
         assert not told or f"fgsm:eps=8/255 left {right} of 40 images as they were" in notes[0]
@@ -154,6 +156,47 @@ def test_a_threat_can_be_added_to_a_run(tmp_path: Path) -> None:
         vallum.evaluate(classifier(), images(), THREATS_HERE, out=tmp_path, seed=1, progress=False)
 
 
+def test_a_run_keeps_what_it_has_measured_where_every_model_has_met_it(tmp_path: Path) -> None:
+    noise, pgd = "gaussian:std=0.1", "pgd:eps=8/255,steps=5"
+
+    def measure(models: dict[str, nn.Module], *threats: str, **how: Any) -> Run:
+        return vallum.evaluate(models, images(), threats, out=tmp_path, pictures=0, progress=False, **how)
+
+    def table(run: Run) -> dict[str, set[str]]:
+        return {m.name: {o.threat for o in run.outcomes if o.model == m.name} for m in run.plan.models}
+
+    one, two = classifier(), classifier(2.0)
+    first = measure({"one": one}, pgd)
+    kept = measure({"one": one}, noise)
+    assert table(kept) == {"one": {"clean", noise, pgd, WORST}}
+    assert kept.unfinished == 0
+    assert rows(kept) == sorted(rows(first) + [row for row in rows(kept) if row[1] == noise])
+    assert any("measured by an earlier call and kept: " + pgd in note for note in kept.environment["notes"])
+    written = json.loads((tmp_path / "summary.json").read_text())
+    assert {row["threat"] for row in written} == {"clean", noise, pgd, WORST}
+
+    added = measure({"two": two}, noise)  # which has not met pgd, so that no worst attack stands beside another's
+    assert table(added) == {"two": {"clean", noise}, "one": {"clean", noise}}
+    assert any(f"not in this table: {pgd};" in note for note in added.environment["notes"])
+
+    other = measure({"one": two}, pgd)  # the same name for another model: nothing of the first is taken for it
+    assert table(other) == {"one": {"clean", pgd, WORST}}
+    assert {one.fingerprint for one in other.plan.models} == {one.fingerprint for one in added.plan.models[:1]}
+    said = f"not in this table: {noise}, two; one: no more the model"
+    assert any(said in note for note in other.environment["notes"])
+
+
+def test_what_is_kept_has_been_attacked_as_it_would_be_now(tmp_path: Path) -> None:
+    bare = Wrapped(classifier(), classes=4)
+    how: dict[str, Any] = {"out": tmp_path, "progress": False}
+    vallum.evaluate({"it": Rounding(bare)}, images(8), PGD(16 / 255, steps=2), **how)
+    kept = vallum.evaluate({"it": Rounding(bare)}, images(8), "random_search:eps=8/255,queries=5", **how)
+    found = {one.surface for one in kept.outcomes if one.threat == "pgd:eps=16/255,steps=2" and one.model == "it"}
+    assert found == {"direct", "straight-through", "black-box", "transfer", UNION}
+    fewer = vallum.evaluate({"it": DirectOnly(bare)}, images(8), "gaussian:std=0.1", **how)
+    assert {one.threat for one in fewer.outcomes if one.model == "it"} == {"clean", "gaussian:std=0.1"}
+
+
 class Rounding(Defence):
     """Rounds pixels to eight levels: no gradient comes through, and nothing else is gained."""
 
@@ -175,6 +218,43 @@ def test_a_defence_is_attacked_through_all_its_surfaces(tmp_path: Path) -> None:
     union = np.stack([left["defended", way] for way in ways]).min(0)
     assert left["defended", UNION].tolist() == union.tolist()
     assert next(m for m in run.plan.models if m.name == "defended").ignorant == ("transfer",)
+
+
+class DirectOnly(Rounding):
+    def attack_surfaces(self) -> tuple[Surface, ...]:
+        return (Surface("direct", self),)
+
+
+class Undeclared(Defence):
+    def purify(self, pictures: Tensor) -> Tensor:
+        return (pictures * 8).round() / 8
+
+
+class Blind(Rounding):
+    """Says that its gradient is exact, so that nobody goes straight through it."""
+
+    exact_gradient = True
+
+
+def test_notes_tell_a_gradient_that_is_hidden_from_one_that_a_surface_finds(tmp_path: Path) -> None:
+    bare = Wrapped(classifier(), classes=4)
+    models = {"declared": Rounding(bare), "undeclared": Undeclared(bare), "blind": Blind(bare)}
+    run = vallum.evaluate(models, images(8), PGD(4 / 255, steps=1), out=tmp_path, progress=False)
+    declared, undeclared, chance, blind = run.environment["notes"]
+    covered = "attacked directly, its gradient is exactly zero for 8 of 8 images; covered by straight-through, "
+    assert declared.startswith(f"declared: {covered}")
+    assert undeclared.startswith(f"undeclared: {covered}")
+    assert chance.startswith("undeclared does not declare whether it draws at random, and is taken to")
+    assert blind.startswith("blind: the gradient is exactly zero everywhere for 8 of 8 images")
+
+
+def test_whether_chance_is_declared_is_seen_in_a_stack() -> None:
+    bare = Wrapped(classifier(), classes=4)
+    assert not declares_chance(Undeclared(bare))
+    assert not declares_chance(Rounding(Undeclared(bare)))
+    owns_up = Rounding(Undeclared(bare))
+    owns_up.model.randomised = True
+    assert declares_chance(owns_up)
 
 
 class OneWay(Defence):
@@ -249,6 +329,48 @@ def test_segmentation_rows_give_the_miou(tmp_path: Path) -> None:
     ]
     assert left[found.spec, "mIoU"] == pytest.approx(float(sum(ious) / 3), abs=1e-6)
     assert left[found.spec, "pixel accuracy"] == pytest.approx(float(((answers == masks) & valid).sum() / valid.sum()))
+
+
+def segmenter() -> nn.Module:
+    """Which of three colours is the strongest, pixel by pixel."""
+    return nn.Conv2d(3, 3, 1, bias=False).requires_grad_(False).eval()
+
+
+def masked(n: int = 4) -> tuple[Tensor, Tensor]:
+    pictures = images(n)[0]
+    return pictures, pictures.argmax(1)
+
+
+def test_a_network_whose_task_nobody_said_takes_that_of_the_data(tmp_path: Path) -> None:
+    class Dimmed(Defence):
+        randomised, exact_gradient, stateful = False, True, False
+
+        def purify(self, images: Tensor) -> Tensor:
+            return images * 0.9
+
+    net = segmenter()
+    net.weight.copy_(torch.eye(3)[:, :, None, None])  # type: ignore[union-attr]
+    models = {"plain": net, "dimmed": Dimmed(vallum.load_model(net))}
+    run = vallum.evaluate(models, masked(), "gaussian:std=0.1", out=tmp_path, progress=False)
+    assert run.plan.task == "segment"
+    assert [one["value"] for one in run.summary if one["threat"] == "clean" and one["metric"] == "mIoU"][:2] == [1, 1]
+
+
+def test_a_network_whose_task_is_known_is_refused_other_data(tmp_path: Path) -> None:
+    said = r"load_model\(\.\.\., task='segment'\), --task segment"
+    declared = vallum.load_model(segmenter(), task="classify")
+    for model in (declared, vallum.load_model("net:resnet?classes=4")):
+        with pytest.raises(UserError, match=said):
+            vallum.evaluate(model, masked(), "clean", out=tmp_path, progress=False)
+        with pytest.raises(UserError, match=said):
+            vallum.audit(model, masked(), progress=False)
+    with pytest.raises(UserError, match="--task classify"):
+        vallum.evaluate(vallum.load_model(segmenter(), task="segment"), images(4), out=tmp_path, progress=False)
+
+
+def test_a_classifier_is_no_segmenter_because_the_data_have_masks(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a segmenter \(N, K, H, W\)"):
+        vallum.evaluate(classifier(), masked(), "clean", out=tmp_path, progress=False)
 
 
 def test_models_are_compared_on_the_same_images(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import vallum.defences  # noqa: F401  its import registers sources of models with a defence
 from vallum.errors import UserError
+from vallum.images import Task
 from vallum.models import MODEL_SOURCES, Model, Wrapped, load_model
 from vallum.models.request import guess_value
 
@@ -73,7 +74,7 @@ def test_a_module_is_wrapped_and_keeps_its_mode() -> None:
 
 
 def test_a_model_comes_back_as_it_is() -> None:
-    model = Wrapped(nn.Flatten(), mean=0.5)
+    model = Wrapped(nn.Flatten(), mean=0.5, task=Task.CLASSIFY)
     assert load_model(model) is model
     assert load_model(model, classes=48) is model
     assert model.classes is not None
@@ -131,7 +132,7 @@ def test_a_file_runs_once(here: Path) -> None:
     ("name", "says"),
     [
         ("nett", "did you mean net"),
-        ("number", "is a int"),
+        ("number", "is an int"),
         ("nothing", "returns a NoneType.*a function that takes no images"),
         ("predict", "missing a required argument: 'images'"),
         ("net?clases=3", "unexpected keyword argument 'clases'.*classes=4"),
@@ -180,7 +181,7 @@ def test_a_source_that_leads_nowhere_says_where_to_go(here: Path, source: str, s
         load_model(source.format(file=here))
 
 
-@pytest.mark.parametrize(("made", "says"), [(3, "a int is no model"), (nn.Flatten, "is a class")])
+@pytest.mark.parametrize(("made", "says"), [(3, "an int is no model"), (nn.Flatten, "is a class")])
 def test_what_is_neither_model_nor_source_is_refused(made: Any, says: str) -> None:
     with pytest.raises(UserError, match=says):
         load_model(made)

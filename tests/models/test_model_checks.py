@@ -116,6 +116,12 @@ def test_softmax_of_a_segmenter_too() -> None:
 def test_class_counts_and_orders_that_disagree() -> None:
     with pytest.raises(UserError, match="tells 4 classes apart, the data have 10"):
         check_model(of(linear), IMAGES, LABELS, 10)
+    with pytest.raises(
+        UserError, match=r"data have 2 \(0, 1\).*\?classes=4 after their source, or load_data\(\.\.\., classes=4\)"
+    ):
+        check_model(of(linear), IMAGES, LABELS % 2, 2)
+    with pytest.raises(UserError, match=r"data have 2 \(cat, dog\).*\?classes=NAME,NAME"):
+        check_model(of(linear), IMAGES, LABELS % 2, ["cat", "dog"])
     with pytest.raises(UserError, match=r"class 0 is 'a' to the model and 'b' in the data.*order"):
         check_model(of(linear, classes=["a", "b", "c", "d"]), IMAGES, LABELS, ["b", "a", "c", "d"])
     model = of(linear, classes=["a", "b", "c", "d"])

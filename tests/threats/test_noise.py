@@ -36,6 +36,12 @@ def test_laws(spec: str, law: stats.rv_continuous) -> None:
     assert stats.kstest(noise_of(spec).flatten().double().numpy(), law.cdf).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("spec", ["gaussian:std=25", "uniform:width=8", "speckle:std=1.5", "gaussian:std=25+fog:3"])
+def test_a_strength_in_units_of_0_to_255_is_refused(spec: str) -> None:
+    with pytest.raises(UserError, match=r"images are in \[0, 1\]; write (std|width)=[0-9.]+/255"):
+        threat(spec)
+
+
 def test_speckle_is_in_proportion() -> None:
     ramp = torch.linspace(0.1, 0.5, 64).expand(1, 1, 4000, 64)
     assert torch.allclose(noise_of("speckle:std=0.3", ramp).std(2) / 0.3, ramp[:, :, 0], rtol=0.06)

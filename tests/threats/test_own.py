@@ -126,9 +126,61 @@ def test_a_function_is_a_threat(tmp_path: Path) -> None:
     assert left["backwards"] == 10
 
 
+def grain(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    return (images + 0.3 * torch.randn_like(images)).clamp(0, 1)
+
+
+@pytest.mark.parametrize("kind", ["noise", "corruption"])
+def test_noise_of_ones_own_asks_no_model_and_is_no_attack(kind: Any, tmp_path: Path) -> None:
+    threats = [Own(grain, kind=kind), one_step]
+    run = vallum.evaluate(ATTACKED, (IMAGES, LABELS), threats, out=tmp_path, progress=False)
+    noise = next(one for one in run.plan.threats if "grain" in one.spec)
+    assert (noise.kind, noise.surfaces) == (kind, False)
+    assert noise.spec.endswith(f"kind={kind}")
+    left = {row["threat"]: row for row in run.summary}
+    assert left[noise.spec]["backwards"] == 0
+    worst = next(one for one in run.outcomes if one.threat == "worst attack")
+    step = next(one for one in run.outcomes if "one_step" in one.threat)
+    assert worst.accuracy.tolist() == step.accuracy.tolist()  # all were right before
+    with pytest.raises(UserError, match="kind=noise or kind=corruption"):
+        Own(grain)(ATTACKED, IMAGES, LABELS)
+
+
+def test_noise_of_ones_own_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "grains.py").write_text("def grain(model, images, labels): return images * 0.5\n")
+    monkeypatch.chdir(tmp_path)
+    made = threat("own:grains.py:grain,kind=corruption")
+    assert (made.kind, threat(made.spec)) == ("corruption", made)
+    assert made(None, IMAGES, LABELS).equal(IMAGES * 0.5)
+    with pytest.raises(UserError, match="one of"):
+        threat("own:grains.py:grain,kind=weather")
+
+
+def test_what_cannot_be_called_as_an_attack_is_refused_before_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"maker\(.* cannot be called with \(model, images, labels\)"):
+        Own(maker)
+    (tmp_path / "own_maker.py").write_text("def made(): return None\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^own_maker.py:made\(\) cannot"):
+        threat("own:own_maker.py:made")
+    with pytest.raises(UserError, match="missing a required argument: 'eps'"):
+        Own(needs)
+    assert Own(functools.partial(needs, eps=0.1)).kind == "attack"
+
+
+def maker(eps: float = 0.1) -> Any:
+    return shift
+
+
+def needs(model: nn.Module, images: Tensor, labels: Tensor, eps: float) -> Tensor:
+    return shift(model, images, labels)
+
+
 TROUBLE: dict[str, tuple[Any, str]] = {
     "leaves its ball": (Own(shift, eps=0.05), "moved .* by 0.1 in norm inf: eps is 0.05"),
-    "leaves the range": (lambda m, x, y: m(x) + 0 if False else (m(x), x + 0.9)[1], "lie in"),
+    "leaves the range": (lambda m, x, y: m(x) + 0 if False else (m(x), x + 0.9)[1], "lies in"),
     "another shape": (lambda m, x, y: (m(x), x[:, :, :4])[1], "has shape"),
     "NaN": (lambda m, x, y: (m(x), x * torch.nan)[1], "NaN"),
     "no tensor": (lambda m, x, y: "images", "returns a str"),
@@ -200,8 +252,8 @@ def test_a_changed_attack_has_another_name() -> None:
     specs = [threat(scaled(0.5)).spec, threat(scaled(0.25)).spec]
     assert specs[0] != specs[1]
     assert threat(scaled(0.5)).spec == specs[0]
-    partial = functools.partial(shift)
-    assert threat(partial).spec != threat(functools.partial(shift, labels=None)).spec
+    partial = functools.partial(needs, eps=0.1)
+    assert threat(partial).spec != threat(functools.partial(needs, eps=0.2)).spec
     assert isinstance(threat(partial), Threat)
 
 

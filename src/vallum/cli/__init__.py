@@ -56,12 +56,25 @@ def version(
 
 
 def main() -> None:
-    """Exit with 0 when done, with 2 and one line for a user's mistake, with 1 for a fault of ours."""
+    """Exit with 0 when done, with 2 and one line for a user's mistake, with 1 for a fault of ours.
+
+    An exception out of the user's own code is theirs.
+    """
     try:
         app(prog_name="vallum")
-    except UserError as mistake:
-        print(f"vallum: {printable(str(mistake))}", file=sys.stderr)
-        sys.exit(2)
+    except UserError as problem:
+        mistake = problem
+    except Exception as problem:
+        from vallum.faults import in_own_code
+
+        found = in_own_code(problem)
+        if found is None:
+            raise
+        mistake = found
+    else:
+        return
+    print(f"vallum: {printable(str(mistake))}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _register() -> None:

@@ -141,6 +141,7 @@ def evaluate(
     import torch
 
     import vallum
+    from vallum.cli.loading import load, named_in
     from vallum.cli.table import first_rows, print_run
     from vallum.report import write_report
 
@@ -150,10 +151,11 @@ def evaluate(
     count = workers or (1 if on_gpu else os.cpu_count() or 1)
 
     wanted = [vallum.threat(one) for one in threat or THREATS]  # a slip here shows before anything is loaded
-    sources = _named(models)
-    normalisation = {"mean": numbers(mean, "--mean"), "std": numbers(std, "--std")}
-    given: dict[str, Any] = {"task": task, "classes": classes, "outputs": outputs, **normalisation}
-    named = {name: vallum.load_model(source, **given) for name, source in sources.items()}
+    given: dict[str, Any] = {"task": task, "classes": classes, "outputs": outputs}
+    named, kept = load(named_in(models), numbers(mean, "--mean"), numbers(std, "--std"), given)
+    if kept and not quiet:
+        whose = "which brings its own" if len(kept) == 1 else "which bring their own"
+        typer.echo(printable(f"--mean and --std are not applied to {' and '.join(kept)}, {whose} normalisation"))
     images = vallum.load_data(data, task=task, size=size, on_error=on_error)
     how: dict[str, Any] = {
         "out": out, "n": n, "batch_size": batch_size, "seed": seed, "workers": count, "threads": threads,
@@ -181,18 +183,3 @@ def _sweep(text: str) -> Any:
         return sweep(model, images, wanted, knob, settings, name=os.path.basename(name.rstrip("/")), **how)
 
     return measure
-
-
-def _named(models: list[str]) -> dict[str, str]:
-    """Sources by the names that tables call them: NAME=SOURCE, or the source itself."""
-    named: dict[str, str] = {}
-    for text in models:
-        name, equals, source = text.partition("=")
-        if not equals or any(mark in name for mark in ":/?") or os.path.exists(text):  # an = of the source's own
-            name, source = text, text
-        if not name.strip():
-            raise UserError(f"{text!r} has an empty name", remedy="write NAME=SOURCE, or the source alone")
-        if name in named:
-            raise UserError(f"two models are called {name}", remedy="name them: first=SOURCE second=SOURCE")
-        named[name] = source
-    return named

@@ -54,9 +54,19 @@ def _entries(kind: str) -> list[tuple[str, str, str]]:
         return [*((f"{n}:", _first_line(MODEL_SOURCES[n]), "") for n in MODEL_SOURCES), *shipped]
     import vallum.defences  # noqa: F401  its import registers sources of images with patches on them
     from vallum.data import CLIP_SOURCES, DATA_SOURCES
+    from vallum.data.request import COMMON
 
-    sources: Any = CLIP_SOURCES if kind == "clips" else DATA_SOURCES
-    return [(f"{name}:", _first_line(sources[name]), "") for name in sources]
+    if kind == "clips":
+        everywhere = {name: COMMON[name] for name in ("size", "on_error")}
+        return [
+            (f"{n}:", _first_line(CLIP_SOURCES[n]), _options(CLIP_SOURCES.options[n] | everywhere))
+            for n in CLIP_SOURCES
+        ]
+    return [(f"{n}:", _first_line(DATA_SOURCES[n]), _options(DATA_SOURCES.options[n] | COMMON)) for n in DATA_SOURCES]
+
+
+def _options(takes: dict[str, str]) -> str:
+    return "\n".join(f"?{name}=  {what}" for name, what in takes.items())
 
 
 def _first_line(thing: object) -> str:

@@ -18,7 +18,12 @@ Classes = Annotated[
     int | None, typer.Option(help="How many classes it has, where it does not tell.", rich_help_panel=MODEL)
 ]
 Mean = Annotated[
-    str | None, typer.Option(help="Normalisation of images in [0, 1], as `0.485,0.456,0.406`.", rich_help_panel=MODEL)
+    str | None,
+    typer.Option(
+        help="Normalisation of images in [0, 1], as `0.485,0.456,0.406`: of the models that bring none of their own. "
+        "For one of several: `nets.py:build?mean=0.5&std=0.25`.",
+        rich_help_panel=MODEL,
+    ),
 ]
 Std = Annotated[str | None, typer.Option(help="As --mean.", rich_help_panel=MODEL)]
 Outputs = Annotated[str, typer.Option(help="What it returns: `logits` or `probabilities`.", rich_help_panel=MODEL)]
@@ -28,7 +33,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tabl
 
 
 def numbers(text: str | None, option: str) -> list[float] | None:
-    """Several numbers with commas between them."""
-    from vallum.specs import read_value
+    """Several numbers with commas between them, where the option is given."""
+    from vallum.specs import read_numbers
 
-    return None if text is None else [read_value(part, float, option) for part in text.split(",")]
+    return None if text is None else read_numbers(text, option)

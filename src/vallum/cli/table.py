@@ -48,7 +48,8 @@ def print_run(run: Run, console: Console | None = None) -> None:
     for one in shown:
         if one.worst is not None and (one.threat == WORST or not attacked):
             parts = ", ".join(f"{name} {100 * at.value:.1f}" for name, at in one.metrics().items())
-            console.print(_text(f"{one.model} draws at random; {one.threat}: {parts}", "dim"))
+            draws = next(model.draws for model in run.plan.models if model.name == one.model)
+            console.print(_text(f"{one.model}, asked {draws} times about each image; {one.threat}: {parts}", "dim"))
     _print_pairs(study, WORST if attacked or not shown else shown[-1].threat, console)
     for note in run.environment.get("notes", []):
         console.print(_text(note))
@@ -159,6 +160,11 @@ def print_audit(audit: Audit, console: Console | None = None) -> None:
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     passes = f"{audit.forwards:,} images forwards and {audit.backwards:,} back in {audit.seconds:.0f} s"
     console.print(_text(f"{said}; {passes}"))
+
+
+def print_text(said: str, console: Console | None = None) -> None:
+    """A line of its own."""
+    (console or Console()).print(_text(said))
 
 
 def _text(said: str, style: str = "") -> Text:

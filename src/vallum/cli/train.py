@@ -13,8 +13,10 @@ import typer
 from vallum.cli.options import numbers
 from vallum.cli.settings import read_settings, signature, takes_settings, with_signature
 from vallum.errors import UntrustedCodeError, UserError, printable
-from vallum.specs import read_value
+from vallum.specs import Source, read_value
 from vallum.training.settings import Settings
+
+DEFAULT = "builtin:signs"  # what `vallum evaluate` takes where nothing is said
 
 
 @takes_settings(Settings)
@@ -71,7 +73,7 @@ def train(
         "std": std,
     }
     _train(model, recipe, out, **given, device=device, devices=devices, fresh=fresh, quiet=quiet, **settings)
-    _point_to(out, quiet)
+    _point_to(out, given, quiet)
 
 
 def _train(
@@ -89,12 +91,14 @@ def _train(
     devices: int,
     fresh: bool,
     quiet: bool,
+    compared: bool = False,
     **settings: Any,
-) -> tuple[Any, Any]:
-    """The trained model, and the images that it was watched on and did not learn from, None where there are none."""
+) -> tuple[Any, Any, Any]:
+    """The model before, where it is to be compared, the trained one, and the images that it did not learn from."""
     import torch
 
     import vallum
+    from vallum.cli.bought import started_from
     from vallum.data.part import Part
     from vallum.training.loader import held_out
     from vallum.training.loop import train
@@ -110,14 +114,16 @@ def _train(
     torch.manual_seed(read["seed"])  # a network that starts at random starts the same in each run
     network = vallum.load_model(model, classes=images.classes, task=images.task, **normalisation)
     how: dict[str, Any] = {"device": device, "devices": devices, "fresh": fresh, "quiet": quiet}
+    before = started_from(network) if compared else None
     network = train(network, images, recipe, out=out, validation=watched, **how, **read)
     if isinstance(watched, float):
         indices = held_out(images, watched, read["seed"])[1]
         watched = Part(images, indices.tolist(), "held out") if len(indices) else None
-    return network, watched
+    return before, network, watched
 
 
-def _point_to(out: Path, quiet: bool) -> None:
+def _point_to(out: Path, given: dict[str, Any], quiet: bool) -> None:
+    """How to evaluate it, on the kind of images that it was trained on."""
     if not quiet and _speaks():
         from vallum.models import load_model
 
@@ -128,7 +134,27 @@ def _point_to(out: Path, quiet: bool) -> None:
             named += "?trust=true"
         except UserError:
             pass  # the training itself went well, and whoever loads the folder is told what is missing
-        typer.echo(f"\nModel: {printable(str(out))}\nNext:  {printable(shlex.join(['vallum', 'evaluate', named]))}")
+        words, known = _images(given)
+        typer.echo(
+            f"\nModel: {printable(str(out))}\nNext:  {printable(shlex.join(['vallum', 'evaluate', named, *words]))}"
+        )
+        if known:
+            typer.echo("       with images that it has not learnt from, where you have some")
+
+
+def _images(given: dict[str, Any]) -> tuple[list[str], bool]:
+    """Options that name images to evaluate on, and whether they are those that were learnt from."""
+    try:
+        read_value(given["validation"], float, "--validation")
+        text, learnt = given["data"], True
+    except UserError:
+        text, learnt = given["validation"], False
+    if "split=train" in text:  # every source that has splits takes another one by default
+        text, learnt = str(Source.parse(text).but(split=None, n=None)), False
+    words = [] if text == DEFAULT else ["--data", text]
+    for name in ("size", "task"):
+        words += [f"--{name}", given[name]] if given[name] is not None else []
+    return words, learnt
 
 
 def _speaks() -> bool:
@@ -140,7 +166,8 @@ def harden(**given: Any) -> None:
     r"""Train a model, a fresh or a trained one, with a defence, and say at the end what that bought.
 
     Killed at any moment, the same command goes on from its last checkpoint to the same weights, bit for bit.
-    The short evaluation at the end, on images that were held out, is kept in the folder's `evaluation/`.
+    The short evaluation at the end, of the model before and after on images that were held out, is kept in the
+    folder's `evaluation/`.
 
     A model that `vallum train` left, and what a function of yours returns:
 
@@ -152,51 +179,19 @@ def harden(**given: Any) -> None:
         --with shared_training:eps=8/255,sharedness=64 --out runs/robust
     ```
     """
+    from vallum.cli import bought
     from vallum.defences import recipe
 
     wanted, spec, model = read_value(given.pop("evaluate"), int, "--evaluate"), given.pop("with_"), given.pop("model")
     out, quiet = given.pop("out"), given["quiet"]
     if wanted < 0:
         raise UserError(f"--evaluate {wanted}", "0 or more images are needed")
-    network, watched = _train(model, spec, out, **given)
-    if wanted and watched is not None and len(watched) >= LEAST and _speaks():
-        _evaluate(network, watched, recipe(spec).probe(), out, min(wanted, len(watched) // 2), given)
-    _point_to(out, quiet)
-
-
-FEW = 24
-LEAST = 8  # held-out images, half of which universal perturbations are fitted on
-
-
-def _evaluate(network: Any, watched: Any, probe: Any, out: Path, n: int, given: dict[str, Any]) -> None:
-    """What the training has bought: clean, under noise, under an attack per image and one for all, at its radius."""
-    import vallum
-    from vallum.cli.table import print_run
-    from vallum.defences import Defence
-
-    threats = ["gaussian:std=0.1"]
-    if probe is not None and probe.budget is not None:
-        ball = f"eps={float(probe.budget.eps)!r},norm={probe.budget.norm.name}"
-        # Where each answer is a matter of chance, an attack takes hundreds of times as many passes.
-        chance = isinstance(network, Defence) and network.draws_at_random
-        threats.append(f"pgd:{ball},steps={10 if chance else 20}")
-        n = min(n, FEW) if chance else n
-        if probe.budget.norm.name != "1" and not chance:
-            threats.append(f"universal:{ball},steps=48")
-    quiet, device = given["quiet"], given["device"]
-    seed = int(read_value(given["seed"], int, "--seed"))
-    run = vallum.evaluate(
-        {"hardened": network},
-        watched,
-        threats,
-        out=out / "evaluation",
-        n=n,
-        seed=seed,
-        device=device,
-        progress=not quiet,
-    )
-    if not quiet:
-        print_run(run)
+    before, network, watched = _train(model, spec, out, **given, compared=bool(wanted))
+    if wanted and _speaks():
+        seed = int(read_value(given["seed"], int, "--seed"))
+        how: dict[str, Any] = {"n": wanted, "seed": seed, "device": given["device"], "quiet": quiet}
+        bought.evaluate(before, network, watched, recipe(spec), out, **how)
+    _point_to(out, given, quiet)
 
 
 _WITH = Annotated[

@@ -24,7 +24,9 @@ class Arrays(Pictures):
         self, images: Numbers, labels: Numbers, classes: Sequence[str] | None, request: Request, where: str
     ) -> None:
         pictures, targets = tuple(images.shape), tuple(labels.shape)
-        if len(pictures) not in (3, 4) or not pictures[0]:
+        if pictures and not pictures[0]:
+            raise UserError(f"{where} holds no image", "at least one", "check how it is made")
+        if len(pictures) not in (3, 4):
             raise UserError(
                 f"the images of {where} have shape {pictures}", "(N, H, W, C) or (N, C, H, W)", "reshape them"
             )

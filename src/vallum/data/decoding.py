@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from vallum.data.data import BrokenImageError
-from vallum.errors import UserError
+from vallum.errors import UserError, a
 from vallum.images import check_images
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
@@ -61,9 +61,7 @@ def as_planes(picture: Any, where: str) -> Planes:
         return _planes_of_array(array, (0, 2), where)
     if isinstance(picture, np.ndarray):
         return _planes_of_array(picture, (2, 0), where)
-    raise BrokenImageError(
-        f"{where} is a {type(picture).__name__}", "a Pillow image, an array or a tensor", "mend the data set"
-    )
+    raise BrokenImageError(f"{where} is {a(picture)}", "a Pillow image, an array or a tensor", "mend the data set")
 
 
 def as_tensor(planes: Planes, channels: int | None) -> Tensor:

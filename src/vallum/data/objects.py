@@ -15,7 +15,7 @@ from vallum.data.data import BrokenImageError, Data
 from vallum.data.decoding import as_planes
 from vallum.data.pictures import Pictures, count_classes
 from vallum.data.request import Request
-from vallum.errors import UserError
+from vallum.errors import UserError, a
 from vallum.images import Task
 
 IMAGE_KEYS = ("image", "images", "img", "pixel_values", "input", "x")
@@ -64,9 +64,7 @@ class Items(Pictures):
                 return image, label
         elif isinstance(item, tuple | list) and len(item) >= 2:
             return item[0], item[1]
-        raise BrokenImageError(
-            f"{where} is a {type(item).__name__}", "(image, label)", "return that, or a dict with image and label"
-        )
+        raise BrokenImageError(f"{where} is {a(item)}", "(image, label)", "return that, or a dict with image and label")
 
     def _first_readable(self) -> int:
         for index in range(len(self)):
@@ -97,7 +95,7 @@ def from_object(source: Any, request: Request) -> Data:
         source = source.dataset  # its order, batches and workers are the evaluation's to choose
     if isinstance(source, IterableDataset) or not (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
         raise UserError(
-            f"a {type(source).__name__} cannot be read by place",
+            f"{a(source)} cannot be read by place",
             "the same image at the same place in every run, so that runs can be resumed and compared",
             "pass a map-style data set, a list of (image, label), or a pair (images, labels) of tensors",
         )

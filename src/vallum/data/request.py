@@ -111,6 +111,15 @@ def read_channels(text: str) -> Literal[1, 3]:
     return read_value(text, Literal[1, 3], "channels")
 
 
+COMMON = {
+    "size": "resize and crop images to this, as 224 or 64x192",
+    "classes": "how many, or their names in the order of the labels, as cat,dog",
+    "task": "classify or segment",
+    "channels": "1 or 3",
+    "on_error": "stop or skip, at a broken image",
+}
+
+
 def refuse_unknown(source: Source, *own: str) -> None:
     """Raise unless every option is one of the source's own; those that hold for every source are taken already."""
     source.refuse_unknown(*own, *_READERS)

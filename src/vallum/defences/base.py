@@ -42,7 +42,8 @@ class Defence(Model):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
-        self.task, self.classes, self.size = model.task, model.classes, model.size
+        self.task, self.task_known = model.task, model.task_known
+        self.classes, self.size = model.classes, model.size
         self.differentiable = model.differentiable
         self.train(model.training)  # in the mode of what it wraps, and not in training mode as a new module would be
 
@@ -137,6 +138,25 @@ def surfaces_of(model: Model, thorough: bool = True) -> Sequence[Surface]:
     return [surface for surface in declared if thorough or not surface.thorough]
 
 
+def ways_into(model: Model) -> dict[str, Model]:
+    """By the names of their surfaces, the stand-ins with which attackers who know the defence replace it by default."""
+    known = [one for one in surfaces_of(model, thorough=False) if one.knows_defence and one.in_union]
+    return {one.name: one.through for one in known if one.through is not model}
+
+
+def declares_chance(model: Model) -> bool:
+    """Whether any defence of a stack says itself that it draws at random, and is not only taken to."""
+    if not isinstance(model, Defence):
+        return False
+    said = "randomised" in vars(model) or any("randomised" in vars(one) for one in _beneath(type(model)))
+    return (said and model.randomised) or declares_chance(model.model)
+
+
+def _beneath(kind: type[Defence]) -> list[type]:
+    """The classes that come before Defence."""
+    return list(kind.__mro__[: kind.__mro__.index(Defence)])
+
+
 def knobs_of(model: Model) -> dict[str, str]:
     """What can be turned in a stack of defences at any time, by name, with a line of help."""
     if not isinstance(model, Defence):
@@ -144,4 +164,14 @@ def knobs_of(model: Model) -> dict[str, str]:
     return {**knobs_of(model.model), **model.knobs}
 
 
-__all__ = ["Averaged", "Cost", "Defence", "StraightThrough", "Surface", "knobs_of", "surfaces_of"]
+__all__ = [
+    "Averaged",
+    "Cost",
+    "Defence",
+    "StraightThrough",
+    "Surface",
+    "declares_chance",
+    "knobs_of",
+    "surfaces_of",
+    "ways_into",
+]

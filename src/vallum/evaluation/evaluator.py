@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +16,10 @@ from torch import nn
 
 from vallum.data import load_data
 from vallum.data.data import Data
-from vallum.defences.base import Defence, surfaces_of
+from vallum.defences.base import Defence, declares_chance, surfaces_of, ways_into
 from vallum.errors import UserError
 from vallum.evaluation import fitting
+from vallum.evaluation.adding import join, of_this_call
 from vallum.evaluation.measure import fresh
 from vallum.evaluation.pictures import spread
 from vallum.evaluation.plan import Fit, Plan, PlannedModel, PlannedThreat
@@ -107,10 +108,15 @@ def evaluate(
         pictures=tuple(spread(images, pictures)),
     )
     store = Store(Path(out) if out is not None else Path("runs") / plan.id)
+    joined = join(plan, store.read_plan(), store)
+    plan = joined.plan
     store.begin(plan)
+    earlier: dict[str, Any] = {}
+    with suppress(UserError):  # damaged, it is written anew
+        earlier = Run(store.folder).environment
 
     job = Job(plan, store, list(named.values()), wanted, source)
-    cells = [*plan.fits(), *plan.cells()]
+    cells = of_this_call(joined, [*plan.fits(), *plan.cells()])
     todo = [cell for cell in cells if not store.is_done(cell)]
     started = time.time()
     with Progress(cells, todo, plan, shown=progress) as bar:
@@ -124,6 +130,8 @@ def evaluate(
                 in_processes(job, now, bar.done, workers)
     run = Run(store.folder)
     notes += _idle(run, wanted)
+    notes += [note for note in joined.notes(earlier) if note not in notes]
+    costs = {**{name: cost for name, cost in earlier.get("costs", {}).items() if name in joined.models}, **costs}
     took = {"workers": workers, "seconds": round(time.time() - started, 1)}
     finished = time.strftime("%Y-%m-%d %H:%M:%S %z")
     run.conclude(
@@ -219,14 +227,18 @@ def _check(
         check_images(batch.images, f"the images of {source.spec or 'the data'}")
     notes: list[str] = []
     for name, model in named.items():
-        if model.task != source.task:
-            raise UserError(f"{name} is to {model.task}, the data to {source.task}", remedy=f"say task={source.task!r}")
-        if len(batch):
-            with _naming(name):
+        with _naming(name):
+            model.settle_task(source.task)
+            if len(batch):
                 looked_at = fresh(model.to(device), model)
-                doubts = check_model(looked_at, batch.images, batch.labels, source.classes)
+                doubts = check_model(looked_at, batch.images, batch.labels, source.classes, ways_into(looked_at))
                 model.classes, model.differentiable = looked_at.classes, looked_at.differentiable
-            notes += [f"{name}: {doubt}" for doubt in doubts]
+                notes += [f"{name}: {doubt}" for doubt in doubts]
+        if isinstance(model, Defence) and model.draws_at_random and not declares_chance(model):
+            notes.append(
+                f"{name} does not declare whether it draws at random, and is taken to: `randomised = False` in its "
+                "class says that it does not, and saves most of the passes"
+            )
         for one in wanted:
             if model.task is Task.SEGMENT:
                 one.check_for_masks()

@@ -82,9 +82,11 @@ class Store:
         return self.pictures / f"{cell.id}.parquet"
 
     def is_done(self, cell: Cell) -> bool:
-        if isinstance(cell, Fit):
-            return self.path(cell).is_file()
-        return _is_whole(self.path(cell)) and (not cell.pictures or _is_whole(self.picture_path(cell)))
+        return self.has(cell) and (not cell.pictures or _is_whole(self.picture_path(cell)))
+
+    def has(self, cell: Cell) -> bool:
+        """Whether its rows are there, if not its pictures."""
+        return self.path(cell).is_file() if isinstance(cell, Fit) else _is_whole(self.path(cell))
 
     def write(self, cell: Cell, rows: list[dict[str, Any]], finished: Finished) -> None:
         shape = json.dumps([COLUMNS])

@@ -23,6 +23,7 @@ from vallum.evaluation import fitting
 from vallum.evaluation.measure import attacking, fresh, measure
 from vallum.evaluation.plan import Cell, Fit, Plan
 from vallum.evaluation.store import Store
+from vallum.faults import in_own_code
 from vallum.models.model import Model
 from vallum.threats.base import Threat
 from vallum.threats.universal.base import Fitted
@@ -170,7 +171,10 @@ def _job(packed: Path) -> Job:
 
 
 def _work(cell: Cell) -> None:
-    _job(_packed).work(cell)
+    try:
+        _job(_packed).work(cell)
+    except Exception as error:  # its places do not get across to the process that waits
+        raise in_own_code(error) or error from error
 
 
 def _unpacked(packed: bytes) -> Job:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -16,11 +16,18 @@ from vallum.models.model import Model, class_names
 _PROBE = 8  # how many images the checks beyond the plain forward pass take
 
 
-def check_model(model: Model, images: Tensor, labels: Tensor, classes: Sequence[str] | int | None = None) -> list[str]:
+def check_model(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    classes: Sequence[str] | int | None = None,
+    ways: Mapping[str, Model] | None = None,
+) -> list[str]:
     """Raise a UserError for what would make every number wrong; return warnings for what is merely suspicious.
 
     `classes` are those of the data. A model that does not know its classes learns them here, and one whose outputs
-    hang on no graph at all is marked as not differentiable.
+    hang on no graph at all is marked as not differentiable. `ways` are stand-ins with which attackers replace it, by
+    name: what one of them has a gradient for does not look more robust than it is.
     """
     names = class_names(classes)
     _check_mode(model)
@@ -40,7 +47,7 @@ def check_model(model: Model, images: Tensor, labels: Tensor, classes: Sequence[
             "that mean and std are those it was trained with"
         )
     if model.differentiable:
-        warnings += _gradient_warnings(model, probe)
+        warnings += _gradient_warnings(model, probe, ways or {})
     return warnings
 
 
@@ -118,10 +125,19 @@ def _check_classes(model: Model, count: int, names: tuple[str, ...] | None) -> N
             remedy="give as many classes as the network has outputs",
         )
     if names is not None and len(names) != count:
+        few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        numbered = names == class_names(len(names))
+        lacking = f"classes={count}" if numbered else "classes=NAME,NAME,... with all names, in the model's order"
         raise UserError(
-            f"the model tells {count} classes apart, the data have {len(names)}",
+            f"the model tells {count} classes apart, the data have {len(names)} ({few})",
             "both must mean the same classes in the same order",
-            "load the model that was trained on these data, or data with its classes",
+            "load the model that was trained on these data, or data with its classes"
+            + (
+                f"; where the data lack some of its classes, say so: ?{lacking} after their source, or load_data(..., "
+                f"classes={count if numbered else '[...]'})"
+                if len(names) < count
+                else ""
+            ),
         )
     if names is not None and model.classes is not None and names != model.classes and set(names) == set(model.classes):
         place = next(i for i in range(count) if names[i] != model.classes[i])
@@ -180,24 +196,10 @@ def _range_warnings(model: Model, logits: Tensor, noise: Tensor) -> list[str]:
     ]
 
 
-def _gradient_warnings(model: Model, images: Tensor) -> list[str]:
+def _gradient_warnings(model: Model, images: Tensor, ways: Mapping[str, Model]) -> list[str]:
     """Whether the logits depend on the images in a way that a gradient can see."""
-    inputs = images.detach().clone().requires_grad_()
     blind = "let it be attacked through a surface that it declares, or straight through what blocks the gradient"
-    try:
-        with torch.enable_grad():
-            logits = model(inputs)
-            attached = logits.requires_grad
-            # Different weights for the classes, because a log-softmax keeps their plain sum nearly constant.
-            weights = torch.linspace(-1, 1, logits.shape[1], device=logits.device).view(
-                1, -1, *(1,) * (logits.ndim - 2)
-            )
-            score = (logits * weights).sum()
-            gradient = torch.autograd.grad(score, inputs, allow_unused=True)[0] if attached else None
-    except (RuntimeError, TypeError) as error:
-        gradient, reason = None, f": {first_line(error)}"
-    else:
-        reason = ""
+    gradient, reason = _gradient(model, images)
     if gradient is None:
         model.differentiable = False
         return [
@@ -209,10 +211,42 @@ def _gradient_warnings(model: Model, images: Tensor) -> list[str]:
             "the gradient with respect to the images holds NaN or infinity, as of a root or a gamma curve at black "
             "pixels; attacks put a finite slope there, which need not be the best: compare with random_search"
         ]
-    zero = int((gradient.flatten(1) == 0).all(1).sum())
-    if zero:
+    zero = _nowhere(gradient)  # (N,)
+    count, by = int(zero.sum()), []
+    for name, stand_in in ways.items():
+        its = _gradient(stand_in, images)[0] if bool(zero.any()) else None
+        if its is not None and bool(its.isfinite().all()) and bool((zero & ~_nowhere(its)).any()):
+            by.append(name)
+            zero &= _nowhere(its)
+    covered = f"attacked directly, its gradient is exactly zero for {count} of {len(images)} images; covered by "
+    if by and not bool(zero.any()):
+        return [covered + f"{' and '.join(by)}, where it is not, and which attacks go through as well"]
+    if count:
+        where = f"for {int(zero.sum())} of {len(images)} images"
         return [
-            f"the gradient is exactly zero everywhere for {zero} of {len(images)} images: attacks that follow it stand "
-            f"still and the model looks more robust than it is; remove rounding or saturation, or {blind}"
+            f"the gradient is exactly zero everywhere {where}: attacks that follow it stand still and the model looks "
+            f"more robust than it is; remove rounding or saturation, or {blind}"
         ]
     return []
+
+
+def _gradient(model: Model, images: Tensor) -> tuple[Tensor | None, str]:
+    """Of a weighted sum of the logits with respect to the images; none, and a reason if one is known, without any."""
+    inputs = images.detach().clone().requires_grad_()
+    try:
+        with torch.enable_grad():
+            logits = model(inputs)
+            if not logits.requires_grad:
+                return None, ""
+            # Different weights for the classes, because a log-softmax keeps their plain sum nearly constant.
+            weights = torch.linspace(-1, 1, logits.shape[1], device=logits.device).view(
+                1, -1, *(1,) * (logits.ndim - 2)
+            )
+            return torch.autograd.grad((logits * weights).sum(), inputs, allow_unused=True)[0], ""
+    except (RuntimeError, TypeError) as error:
+        return None, f": {first_line(error)}"
+
+
+def _nowhere(gradient: Tensor) -> Tensor:
+    """(N,) for which images it is exactly zero everywhere."""
+    return (gradient == 0).flatten(1).all(1)

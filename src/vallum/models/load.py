@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import vallum.models.sources  # noqa: F401  its import registers the sources
-from vallum.errors import UserError
+from vallum.errors import UserError, a
 from vallum.images import Task
 from vallum.models.making import first_line
 from vallum.models.model import PER_CHANNEL, Function, Model
@@ -50,7 +50,7 @@ def load_model(
         model = request.wrap(Function(source))
     else:
         raise UserError(
-            f"a {type(source).__name__} is no model" if not isinstance(source, type) else f"{source} is a class",
+            f"{a(source)} is no model" if not isinstance(source, type) else f"{source} is a class",
             "a torch.nn.Module, a callable from images to logits, or a source as timm:resnet18",
             "make the network first, as load_model(Net())" if isinstance(source, type) else "",
         )

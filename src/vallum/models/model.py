@@ -25,6 +25,7 @@ class Model(nn.Module):
     """
 
     task: Task = Task.CLASSIFY
+    task_known: bool = True  # False: nobody has said it, and the data may
     classes: tuple[str, ...] | None = None  # None until the first batch tells how many there are
     spec: str = ""  # the string that loads it again, empty for an object made in Python
     build: str = ""  # the source that makes its architecture, without its weights; empty where there is none
@@ -41,6 +42,20 @@ class Model(nn.Module):
         A model around a model gives the inner one's facts, and a `build` that holds the inner one's as an option.
         """
         return {"build": self.build, "task": self.task, "classes": self.classes, "size": self.size}
+
+    def settle_task(self, task: Task) -> None:
+        """Take the task of the data where nobody has said the model's; a model that is for another is refused."""
+        if self.task == task:
+            return
+        if self.task_known:
+            raise UserError(
+                f"it is to {self.task}, the data to {task}",
+                remedy=f"if that is what the model does, say so: load_model(..., task={str(task)!r}), --task {task} "
+                "in a command; or take other data",
+            )
+        for part in self.modules():  # a defence has the task of the model that it is around
+            if isinstance(part, Model):
+                part.task = task
 
     @property
     def device(self) -> torch.device:
@@ -63,7 +78,7 @@ class Wrapped(Model):
         self,
         network: nn.Module,
         *,
-        task: Task = Task.CLASSIFY,
+        task: Task | None = None,
         classes: Sequence[str] | int | None = None,
         mean: PER_CHANNEL = 0.0,
         std: PER_CHANNEL = 1.0,
@@ -74,7 +89,8 @@ class Wrapped(Model):
         super().__init__()
         if outputs not in ("logits", "probabilities"):
             raise UserError(f"outputs={outputs!r}", "one of 'logits', 'probabilities'", "say what the network returns")
-        self.network, self.task, self.outputs, self.fingerprint = network, Task(task), outputs, outputs
+        self.network, self.outputs, self.fingerprint = network, outputs, outputs
+        self.task, self.task_known = Task(task or Task.CLASSIFY), task is not None
         self.build, self.size, self.classes = build, size, class_names(classes)
         shift, scale = (torch.as_tensor(value, dtype=torch.float32).flatten().cpu() for value in (mean, std))
         for name, numbers in (("mean", shift), ("std", scale)):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vallum.errors import UserError
+from vallum.errors import UserError, a
 from vallum.images import Task
 
 KEYS = ("logits", "out", "output", "outputs", "pred", "prediction")  # Hugging Face, torchvision, and common habit
@@ -43,9 +43,7 @@ def find_tensor(output: Any) -> Tensor:
         return logits
     if isinstance(output, tuple | list) and output:
         return find_tensor(output[0])
-    raise UserError(
-        f"the model returns a {type(output).__name__}", "a tensor of logits is needed", "wrap it in a module that does"
-    )
+    raise UserError(f"the model returns {a(output)}", "a tensor of logits is needed", "wrap it in a module that does")
 
 
 def as_logits(output: Any, task: Task, outputs: str, size: torch.Size) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vallum.errors import UserError
+from vallum.errors import UserError, a
 
 Run = Callable[[Tensor, Tensor], Tensor]  # (images, labels) -> images
 
@@ -98,7 +98,7 @@ def art(attack: Any, model: nn.Module, ball: Ball) -> Run:
 
     held = attack.estimator
     if not isinstance(held, PyTorchClassifier):
-        raise UserError(f"the attack's estimator is a {type(held).__name__}", "a PyTorchClassifier is needed")
+        raise UserError(f"the attack's estimator is {a(held)}", "a PyTorchClassifier is needed")
     estimator = PyTorchClassifier(
         model, nn.CrossEntropyLoss(), held.input_shape, held.nb_classes, clip_values=held.clip_values,
         device_type="gpu" if next(iter(model.parameters()), torch.zeros(0)).is_cuda else "cpu",

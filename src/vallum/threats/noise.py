@@ -72,6 +72,15 @@ class Additive(Noise):
 
     most = 1e4
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        strength = getattr(self, self.strength_is)
+        if strength is not None and bool((torch.as_tensor(strength) > 1).any()):
+            said = f"{float(torch.as_tensor(strength).max()):g}"
+            raise UserError(
+                f"{self.strength_is}={said}", "images are in [0, 1]", f"write {self.strength_is}={said}/255"
+            )
+
     def blend(self, images: Tensor, draw: Tensor, strength: Tensor) -> Tensor:
         return images + draw * strength
 

@@ -6,6 +6,7 @@ What they return is verified before it counts, as that of every threat: shape, r
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -13,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vallum.errors import UserError
+from vallum.errors import UserError, a
 from vallum.marks import mark_of
 from vallum.own_code import find
 from vallum.specs import parameter, write_value
@@ -34,11 +35,12 @@ class _Found(NamedTuple):
 @THREATS.register("own")
 @dataclass(frozen=True)
 class Own(Threat):
-    """An attack of your own: a function `(model, images, labels) -> images`, or an object of another library's.
+    """An attack, noise or corruption of your own: a function `(model, images, labels) -> images`; others' objects.
 
     Objects of torchattacks, foolbox, ART, adv-lib and pyautoattack are taken as they are, and pointed at whatever is to
     be attacked. With `eps` it is verified that no image leaves the ball; without, the ball is the one that the object
-    says it keeps to, if it says so.
+    says it keeps to, if it says so. With `kind="noise"` or `"corruption"` it need not ask the model, and is no part of
+    the worst attack.
 
     >>> def halve(model, images, labels): return images / 2
     >>> Own(halve, eps=0.5, norm="inf").budget.eps
@@ -49,17 +51,21 @@ class Own(Threat):
     eps: float | None = parameter("radius of the ball that it must not leave; none: what it says itself", None)
     norm: Literal["inf", "2", "1", "0"] | None = parameter("in which the radius is measured", None)
     seed: int = parameter("of torch's random numbers, for those that draw", 0)
+    kind: Literal["attack", "noise", "corruption"] = parameter(  # type: ignore[misc]
+        "what it is: noise and corruptions need not ask the model, and are no part of the worst attack", "attack"
+    )
 
     found: _Found | None = field(
         default=None, kw_only=True, repr=False, compare=False, metadata={"hidden": True, "help": "set when it is made"}
     )
 
-    kind = "attack"
-
     def __post_init__(self) -> None:
         if self.found is None or self.found.attack is not self.attack:
             made = self._find()
             object.__setattr__(self, "found", _Found(self.attack, made, mark_of(made)))
+        if self.kind not in ("attack", "noise", "corruption"):
+            raise UserError(f"kind={self.kind!r}", "one of attack, noise, corruption")
+        _refuse_other_signatures(self.callable, self.attack if isinstance(self.attack, str) else _name(self.attack))
         said = ball_of(self.callable)
         eps, norm = self.eps if self.eps is not None else said.eps, self.norm or said.norm
         if eps is not None and norm is None:
@@ -129,8 +135,9 @@ class Own(Threat):
         """By name, in Python with a mark of what it is made of: there the name alone does not lead to it again."""
         where = self.attack if isinstance(self.attack, str) else f"{_name(self.attack)}@{self.fingerprint}"
         extras = (("eps", self.eps), ("norm", self.norm), ("seed", self.seed or None))
+        kind = [] if self.kind == "attack" else [f"kind={self.kind}"]
         return ",".join(
-            [f"own:{where}", *(f"{name}={write_value(value)}" for name, value in extras if value is not None)]
+            [f"own:{where}", *(f"{name}={write_value(value)}" for name, value in extras if value is not None), *kind]
         )
 
     def __call__(
@@ -142,16 +149,32 @@ class Own(Threat):
             torch.manual_seed(self.seed)
             found = attack(images.detach().clone(), labels.clone())
         if not isinstance(found, Tensor):
-            raise UserError(
-                f"{self.spec} returns a {type(found).__name__}", "the images, a tensor", "return them alone"
-            )
-        if not asked.times:
+            raise UserError(f"{self.spec} returns {a(found)}", "the images, a tensor", "return them alone")
+        if self.kind == "attack" and not asked.times:
             raise UserError(
                 f"{self.spec} never asked the model that it was to attack",
                 "it looks at another, or at none",
-                "use the model that it is called with",
+                "use the model that it is called with; of what is no attack say kind=noise or kind=corruption",
             )
         return found.detach().to(images)
+
+
+def _refuse_other_signatures(attack: Any, name: str) -> None:
+    """Raise for a callable that is not made to be called with a model, images and labels."""
+    if library_of(attack) in LIBRARIES and not hasattr(attack, "__code__"):
+        return  # which are called in their library's own way
+    try:
+        signature = inspect.signature(attack)
+    except (TypeError, ValueError):  # of what is written in C nothing is known
+        return
+    try:
+        signature.bind(None, None, None)
+    except TypeError as problem:
+        raise UserError(
+            f"{name}{signature} cannot be called with (model, images, labels)",
+            str(problem),
+            "write def attack(model, images, labels): ..., and settings with defaults or by functools.partial",
+        ) from None
 
 
 class _Asked(nn.Module):

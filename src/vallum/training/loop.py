@@ -172,6 +172,8 @@ def _check(model: Model, data: Data, watched: Data) -> None:
     """What would be wrong with any settings."""
     if not len(data) or not len(watched):
         raise UserError("there are no images", remedy="check what --data names and selects")
+    if not model.task_known:
+        model.settle_task(data.task)
     for other, where in ((model, "the model's"), (watched, "the validation data's")):
         if other.task != data.task:
             raise UserError(

@@ -118,7 +118,12 @@ def test_harden_on_the_command_line_for_a_folder_of_images(tmp_path: Path) -> No
     again = load_model(tmp_path / "out")
     assert (again.sigma, again.draws) == (0.05, 3)  # type: ignore[union-attr]
     assert saved_facts(tmp_path / "out")["extra"]["training"]["recipe"].startswith("noisy_modelling:sigma=0.1")
-    for wrong, said in (("sgima=1", "no knob 'sgima'"), ("sigma", "write KNOB=VALUE"), ("draws=0", "at least 1")):
+    for wrong, said in (
+        ("sgima=1", "no knob 'sgima'"),
+        ("sigma", "write KNOB=VALUE"),
+        ("draws=0", "at least 1"),
+        ("sigma=2", "write sigma=2/255"),
+    ):
         done = CliRunner().invoke(app, ["tune", str(tmp_path / "out"), wrong])
         assert isinstance(done.exception, UserError)
         assert said in str(done.exception)

@@ -17,7 +17,7 @@ WORLDS = {"signs": "vallum.data.worlds.signs:Signs", "streets": "vallum.data.wor
 CLIPS = {"streets": "vallum.data.worlds.streets:StreetClips"}
 
 
-@DATA_SOURCES.register("builtin")
+@DATA_SOURCES.register("builtin", n="how many images", split="train, val or test", seed="of the world")
 def builtin(source: Source, request: Request) -> Data:
     """Worlds made from a seed, nothing to download: builtin:signs?n=1000&size=32, builtin:streets?size=64x192
 
@@ -28,7 +28,7 @@ def builtin(source: Source, request: Request) -> Data:
     return _world(source, WORLDS, request.size)
 
 
-@CLIP_SOURCES.register("builtin")
+@CLIP_SOURCES.register("builtin", n="how many clips", split="train, val or test", seed="of the world")
 def builtin_clips(source: Source, size: tuple[int, int] | None) -> Clips:
     """Drives made from a seed, nothing to download: builtin:streets?n=2000&size=64x192&split=train"""
     return _world(source, CLIPS, size)

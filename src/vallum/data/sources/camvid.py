@@ -38,14 +38,14 @@ _COLOURS = {colour: CLASSES.index(name) for name, painted in _PAINTED.items() fo
 }
 
 
-@DATA_SOURCES.register("camvid")
+@DATA_SOURCES.register("camvid", split="train, val or test")
 def camvid(source: Source, request: Request) -> Data:
     """CamVid, 11 classes, images/<split> with masks/<split>, or <split> with <split>annot: camvid:PATH?split=test
 
     Or as first published, 701_StillsRaw_full/ with masks in colours in LabeledApproved_full/; the names of a split's
     pictures are then read from <split>.txt, and without it all are taken.
     """
-    refuse_unknown(source, "split")
+    refuse_unknown(source, *DATA_SOURCES.options["camvid"])
     split = source.options.get("split", "test")
     storage = open_storage(source.rest)
     listing = storage.listing()

@@ -32,10 +32,10 @@ TRAIN_IDS = np.full(256, IGNORE)
 TRAIN_IDS[list(_IDS)] = range(len(_IDS))
 
 
-@DATA_SOURCES.register("cityscapes")
+@DATA_SOURCES.register("cityscapes", split="train or val")
 def cityscapes(source: Source, request: Request) -> Data:
     """Cityscapes, leftImg8bit/ beside gtFine/, its 19 training classes: cityscapes:PATH?split=val"""
-    refuse_unknown(source, "split")
+    refuse_unknown(source, *DATA_SOURCES.options["cityscapes"])
     split = source.options.get("split", "val")
     storage = open_storage(source.rest)
     listing = storage.listing()

@@ -14,6 +14,8 @@ from vallum.specs import Source
 
 _LAYOUT = "PATH/<class>/*.png for a classifier, PATH/images/* with PATH/masks/* for a segmenter"
 
+SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
+
 
 @DATA_SOURCES.register("folder")
 def folder(source: Source, request: Request) -> Data:
@@ -52,6 +54,7 @@ def _class_folders(
             f"{storage.where(loose)} lies in no class folder", _LAYOUT, "move it into the folder of its class"
         )
     if classes is None:
+        _refuse_splits(storage, listing, root, sorted(set(tops)))
         # A folder without pictures still counts, so that the labels of the others are what they were.
         folders = {name.removeprefix(root).split("/")[0] for name in listing.folders if name.startswith(root)} - {""}
         order = sorted(folders, key=int) if all(name.isdecimal() for name in folders) else sorted(folders)
@@ -76,6 +79,18 @@ def _class_folders(
                 ),
             )
     return LabelledFiles(storage, listing.names, labels, classes, problems, request)
+
+
+def _refuse_splits(storage: Storage, listing: Listing, root: str, tops: Sequence[str]) -> None:
+    """Folders train/ and test/ with class folders inside, which would be taken for two classes."""
+    deep = all(name.removeprefix(root).count("/") > 1 for name in listing.names)
+    if len(tops) > 1 and deep and {top.lower() for top in tops} <= SPLITS:
+        one = next((top for top in tops if "train" not in top.lower()), tops[0])
+        raise UserError(
+            f"{storage.path} holds {' and '.join(f'{top}/' for top in tops)}, with the class folders inside",
+            _LAYOUT,
+            f"name one of them, as folder:{storage.where(root + one)}; if these are classes, classes={','.join(tops)}",
+        )
 
 
 def _root(listing: Listing, classes: Sequence[str]) -> str:

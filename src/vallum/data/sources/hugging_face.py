@@ -12,14 +12,21 @@ from vallum.errors import UserError
 from vallum.specs import Source
 
 
-@DATA_SOURCES.register("hf")
+@DATA_SOURCES.register(
+    "hf",
+    split="its name, as test",
+    config="which of several data sets",
+    revision="branch, tag or commit",
+    image="column of the images",
+    label="column of the labels",
+)
 def hugging_face(source: Source, request: Request) -> Data:
     """Hugging Face data sets, by name or folder: hf:cifar10?split=test (needs vallum[hf])
 
     The picture is the first image column and the label the class column, or the second image column for a segmenter;
     `image=` and `label=` name others. `config=` and `revision=` choose among versions.
     """
-    refuse_unknown(source, "split", "config", "revision", "image", "label")
+    refuse_unknown(source, *DATA_SOURCES.options["hf"])
     try:
         import datasets
     except ImportError:

@@ -18,7 +18,12 @@ _VAL_FOR_TEST = {"ImageNet", "Imagenette", "Places365", "CLEVRClassification"}  
 _NOT_FROM_TEXT = {"self", "transform", "target_transform", "transforms", "loader", "is_valid_file", "size"}
 
 
-@DATA_SOURCES.register("torchvision")
+@DATA_SOURCES.register(
+    "torchvision",
+    split="train or test, or its name",
+    root="the folder that it lies in, else data",
+    download="true fetches it",
+)
 def torchvision(source: Source, request: Request) -> Data:
     """torchvision's data sets: torchvision:CIFAR10?root=data&split=test&download=true
 
@@ -35,7 +40,7 @@ def torchvision(source: Source, request: Request) -> Data:
         )
     made = getattr(datasets, source.rest)
     takes = _parameters(made)
-    refuse_unknown(source, "split", *takes)
+    refuse_unknown(source, *DATA_SOURCES.options["torchvision"], *takes)
     items = _make(made, takes, _arguments(source, takes), source.rest)
     classes = request.classes
     if classes is None and source.rest in _HOW_MANY and not getattr(items, "classes", None):

@@ -17,9 +17,10 @@ from vallum.errors import UserError
 from vallum.specs import Source, read_value
 
 Size = tuple[int, int] | None
+STEP = "how many frames lie from one of a clip to the next"
 
 
-@CLIP_SOURCES.register("folder")
+@CLIP_SOURCES.register("folder", step=STEP, focal="focal length in widths, where it is known")
 def folder(source: Source, size: Size) -> Clips:
     """Any folder of frames, or folder of such folders, or a zip of either: folder:drives?size=64x192&step=2
 
@@ -27,7 +28,7 @@ def folder(source: Source, size: Size) -> Clips:
     and perhaps the size [W, H] that they hold for; above, it may have such an entry for each folder. Without it give
     the focal length in widths, `focal=0.6`, or let it be learnt. `poses.txt`, a 3x4 matrix a line, is read if there.
     """
-    source.refuse_unknown("step", "focal")
+    source.refuse_unknown(*CLIP_SOURCES.options["folder"])
     if is_film(source.rest) and path_exists(source.rest):
         raise _film(source.rest, source.rest)
     storage = open_storage(source.rest)
@@ -47,13 +48,13 @@ def folder(source: Source, size: Size) -> Clips:
     return FrameClips(storage, runs, size, whole_number(source, "step", 1), _focal(source))
 
 
-@CLIP_SOURCES.register("kitti")
+@CLIP_SOURCES.register("kitti", step=STEP, camera="02 or 03, else both", drive="its number, else all")
 def kitti(source: Source, size: Size) -> Clips:
     """KITTI raw as its makers lay it out, rectified colour frames of both cameras: kitti:PATH?size=192x640&camera=02
 
     <date>/<date>_drive_<number>_sync/image_02/data/*.png, beside <date>/calib_cam_to_cam.txt
     """
-    source.refuse_unknown("step", "camera", "drive")
+    source.refuse_unknown(*CLIP_SOURCES.options["kitti"])
     storage = open_storage(source.rest)
     pattern = re.compile(r"(?:.*/)?(\d{4}_\d\d_\d\d)/\1_drive_(\d+)_sync/image_(\d\d)/data/[^/]+")
     runs: dict[tuple[str, str, str], list[str]] = defaultdict(list)
@@ -80,10 +81,10 @@ def kitti(source: Source, size: Size) -> Clips:
     return FrameClips(storage, made, size, whole_number(source, "step", 1), None)
 
 
-@CLIP_SOURCES.register("cityscapes")
+@CLIP_SOURCES.register("cityscapes", step=STEP, split="train or val")
 def cityscapes(source: Source, size: Size) -> Clips:
     """Cityscapes' sequences, leftImg8bit_sequence/ beside camera/: cityscapes:PATH?split=train&size=128x256"""
-    source.refuse_unknown("step", "split")
+    source.refuse_unknown(*CLIP_SOURCES.options["cityscapes"])
     split = source.options.get("split", "train")
     storage = open_storage(source.rest)
     runs: dict[str, list[str]] = defaultdict(list)

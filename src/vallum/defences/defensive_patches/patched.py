@@ -66,7 +66,7 @@ class Patched(Data):
         return self.inner.name(index)
 
 
-@DATA_SOURCES.register("patched")
+@DATA_SOURCES.register("patched", data="the images that wear them")
 def load_patched(source: Source, request: Request) -> Data:
     """Images with defensive patches on them: patched:FOLDER?data=builtin:signs, of `vallum patch make --out FOLDER`."""
     source.refuse_unknown("data")

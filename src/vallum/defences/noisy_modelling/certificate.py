@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vallum.defences.base import Defence
 from vallum.defences.noisy_modelling.de3 import De3, sees_images
-from vallum.errors import UserError
+from vallum.errors import UserError, a
 from vallum.images import Draws, Task
 from vallum.models.model import Model
 
@@ -98,7 +98,7 @@ def certifiable(defence: Model) -> De3:
     """The defence, if what Cohen et al. prove holds for it."""
     if not isinstance(defence, De3):
         raise UserError(
-            f"a {type(defence).__name__} adds no noise of a known law",
+            f"{a(defence) if isinstance(defence, Defence) else 'this model'} adds no noise of a known law",
             "certificates are for noisy_modelling as the outermost defence",
             "harden the model with noisy_modelling first",
         )

@@ -15,7 +15,7 @@ from vallum.defences.noisy_modelling.noise import add_noise
 from vallum.defences.noisy_modelling.stand_ins import LowFrequency, open_clamp
 from vallum.defences.stand_ins import Averaged
 from vallum.defences.surface import Surface
-from vallum.errors import UserError
+from vallum.errors import UserError, a
 from vallum.images import Draws
 from vallum.models.model import Model
 from vallum.specs import Source, write_value
@@ -133,14 +133,14 @@ class De3(Defence):
         return twin
 
     def _check(self) -> None:
-        if not 0 <= self.sigma <= 3:
+        if not 0 <= self.sigma <= 1:
             raise UserError(f"sigma={self.sigma:g}", "pixels are in [0, 1]", f"write sigma={self.sigma:g}/255")
         if self.draws < 1:
             raise UserError(f"draws={self.draws}", "at least 1 is needed")
         if not 0 <= self.hide < 1:
             raise UserError(f"hide={self.hide:g}", "a share of the patches below 1")
         if self.hide and not isinstance(self.denoiser, Denoiser):
-            raise UserError(f"a {type(self.denoiser).__name__} cannot guess hidden patches", remedy="leave hide out")
+            raise UserError(f"{a(self.denoiser)} cannot guess hidden patches", remedy="leave hide out")
         if self.answer not in ANSWERS:
             raise UserError(f"answer={self.answer!r}", f"one of {', '.join(ANSWERS)}")
 

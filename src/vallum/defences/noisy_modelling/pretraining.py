@@ -12,7 +12,7 @@ from vallum.defences.noisy_modelling.encoders import encoder_for
 from vallum.defences.noisy_modelling.noise import NoiseLaw, add_noise, noise_law
 from vallum.defences.noisy_modelling.source import make_denoiser
 from vallum.defences.recipe import RECIPES, Context, Losses, Recipe
-from vallum.errors import UserError
+from vallum.errors import UserError, a
 from vallum.images import Batch
 from vallum.models.model import Model
 from vallum.specs import Source, parameter, write_value
@@ -98,7 +98,5 @@ class NoisyModellingPretraining(Recipe):
 def defence_in(model: Model) -> De3:
     """The defence that a recipe of this family works on."""
     if not isinstance(model, De3):
-        raise UserError(
-            f"a {type(model).__name__} has no denoiser", "a defence of noisy modelling", "let `train` put it there"
-        )
+        raise UserError(f"{a(model)} has no denoiser", "a defence of noisy modelling", "let `train` put it there")
     return model

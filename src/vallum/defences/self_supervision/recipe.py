@@ -18,7 +18,7 @@ from vallum.defences.self_supervision.objective import Combine, Weights
 from vallum.defences.self_supervision.presets import PRESETS, Preset
 from vallum.defences.self_supervision.repair import Repair, Start
 from vallum.defences.self_supervision.tasks.base import read_tasks, write_tasks
-from vallum.errors import UserError
+from vallum.errors import UserError, a
 from vallum.images import Batch, Task
 from vallum.models.model import Model
 from vallum.specs import parameter
@@ -146,7 +146,5 @@ class SelfSupervision(Recipe):
 def defence_in(model: Model) -> SelfSupervised:
     """The defence that the recipe of this family works on."""
     if not isinstance(model, SelfSupervised):
-        raise UserError(
-            f"a {type(model).__name__} has no self-supervised tasks", "a repair around it", "let `train` put it there"
-        )
+        raise UserError(f"{a(model)} has no self-supervised tasks", "a repair around it", "let `train` put it there")
     return model

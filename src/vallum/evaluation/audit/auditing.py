@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from vallum.data import load_data
-from vallum.defences.base import Defence
+from vallum.defences.base import Defence, ways_into
 from vallum.disk import write_whole
 from vallum.errors import UserError
 from vallum.evaluation import sections
@@ -102,9 +102,12 @@ def audit(
     norm = norm_named(norm).name
     where = str(available(device)) if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     own = copied(load_model(model)).to(where)
+    own.settle_task(source.task)
     title = name or own.spec or type(getattr(own, "network", own)).__name__
     started, counting = time.time(), Counting()
     other = None if surrogate is None else load_model(surrogate).to(where)
+    if other is not None:
+        other.settle_task(source.task)
 
     chosen = choose(len(source), min(n or IMAGES, len(source)), seed)
     batch = source.batch(chosen).to(where)
@@ -113,7 +116,7 @@ def audit(
     check_images(batch.images, f"the images of {source.spec or 'the data'}")
     pristine = copied(own)
     looked_at = copied(own)
-    notes = check_model(looked_at, batch.images, batch.labels, source.classes)
+    notes = check_model(looked_at, batch.images, batch.labels, source.classes, ways_into(looked_at))
     for one in (own, pristine):
         one.classes, one.differentiable = looked_at.classes, looked_at.differentiable
         counting.watch(one.bare if isinstance(one, Defence) else one)

@@ -51,7 +51,7 @@ def load_hf(source: Source, request: Request) -> Model:
         size=_size(settings),
         build=Source("hf", config.model_type, {"config": json.dumps(kept, default=str)}),
     )
-    if text is None and not settings and request.mean is None:
+    if text is None and not settings and request.mean is None and request.otherwise == (None, None):
         model.remarks = (
             f"{source.rest} has no image processor, so its normalisation is unknown: images go in as they are, "
             "in [0, 1]; give mean= and std= if it was trained otherwise",

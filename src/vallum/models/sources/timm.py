@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vallum.errors import UserError, did_you_mean
+from vallum.images import Task
 from vallum.models.making import making, need
 from vallum.models.model import Model
 from vallum.models.request import MODEL_SOURCES, Request, guess_values
@@ -33,6 +34,7 @@ def load_timm(source: Source, request: Request) -> Model:
         size = _pair(options.get("img_size", config["input_size"][1:]))
     return request.wrap(
         network,
+        task=Task.CLASSIFY,
         mean=config.get("mean"),
         std=config.get("std"),
         size=size,
