@@ -15,6 +15,7 @@ from torch import nn
 
 from vallum.marks import is_own, mark_of
 from vallum.own_code import find
+from vallum.threats import THREATS
 
 CODE = """
 import functools
@@ -129,7 +130,8 @@ def test_a_mark_changes_with_what_runs(
     assert {name for name in NAMES if after[name] != before[name]} == EDITS[edit]
 
 
-def test_a_file_that_was_edited_is_run_anew(tmp_path: Path) -> None:
+def test_a_file_that_was_edited_is_run_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(THREATS, "_entries", dict(THREATS._entries))  # what is registered here is gone afterwards
     file = tmp_path / "registers.py"
     code = (
         "from dataclasses import dataclass\nfrom vallum.threats import THREATS, Threat\n"

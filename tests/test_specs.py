@@ -103,7 +103,7 @@ shares = st.floats(0, 1)
             random_start=st.booleans(),
         ),
         st.builds(RandomSearch, **attacks, queries=counts),
-        st.builds(Gaussian, std=positive, seed=whole),
+        st.builds(Gaussian, std=st.floats(0, 1, exclude_min=True), seed=whole),
         st.builds(Gaussian, snr=st.floats(-50, 50), seed=whole),
         st.builds(SaltPepper, amount=shares, seed=whole),
     )
