@@ -26,7 +26,7 @@ from vallum.images import Task
 from vallum.models.model import Wrapped
 from vallum.report import write_report
 from vallum.report.curves import curves, energies, families, median_snr, severities
-from vallum.report.figure import COLOURS, Chart, Dots, Grid, narrow
+from vallum.report.figure import COLOURS, Chart, Dots, Grid, Mark, Series, narrow
 from vallum.report.figures import figures
 from vallum.report.gallery import gallery
 from vallum.report.heatmap import MEAN, heatmaps
@@ -170,6 +170,22 @@ def test_of_one_model_each_threat_has_a_look_and_a_name_of_its_own(tmp_path: Pat
         assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
     assert all(left >= 0 and right <= width_of(chart) for left, _, right, _ in boxes.values())
     assert not narrow(chart).labelled  # such names do not fit on a phone
+
+
+def test_a_name_lies_rather_over_a_line_than_over_a_name() -> None:
+    def series(name: str, first: float, second: float) -> Series:
+        marks = (Mark(13, first, first - 0.03, first + 0.03, "gaussian:std=0.1"),)
+        marks += (Mark(7.4, second, second - 0.03, second + 0.03, "gaussian:std=0.2"),)
+        return Series(name, marks)
+
+    far = Series("far", (Mark(36, 0.74, label="pgd:eps=2/255,steps=10"),))
+    both = series("plain", 0.904, 0.664), series("hardened", 0.92, 0.858)
+    chart = Chart("", "dB", "accuracy", (far, *both), x_scale="falling", wide=True, labelled=True)
+    names = [one for one in ET.fromstring(draw(chart)).findall(".//text") if "gaussian" in (one.text or "")]
+    assert len(names) == 4
+    for one, other in itertools.combinations(names, 2):
+        across, up = (abs(float(one.get(side, "")) - float(other.get(side, ""))) for side in "xy")
+        assert across >= 6.5 * len(str(one.text)) or up >= 9
 
 
 def test_every_figure_is_an_svg_file_that_stands_alone(run: Run, tmp_path: Path) -> None:

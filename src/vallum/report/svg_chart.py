@@ -77,12 +77,13 @@ def _series(series: Series, across: Scale, up: Scale, percent: bool) -> str:
 
 
 SHIFTS = (4, -8, 16, -20, 28, -32, -44, 40, -56, -68)  # of a name from its point, the nearest first
+NAME = 100  # two names over one another cannot be read; one over a line can
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 def _labels(figure: Chart, across: Scale, up: Scale) -> list[str]:
     """A name beside each point, where no other name, point or line is yet; far from it, with a line to it."""
-    taken = [box for series in figure.series for box in _covered(series, across, up)]
+    taken = [(1, box) for series in figure.series for box in _covered(series, across, up)]
     parts = []
     for series in figure.series:
         for mark in series.marks:
@@ -97,10 +98,14 @@ def _labels(figure: Chart, across: Scale, up: Scale) -> list[str]:
             def overlaps(place: tuple[float, float], wide: float = wide) -> int:
                 left, base = place
                 right, top, bottom = left + wide, base - 11, base + 2
-                return sum(left < x1 and x0 < right and top < y1 and y0 < bottom for x0, y0, x1, y1 in taken)
+                return sum(
+                    weight
+                    for weight, (x0, y0, x1, y1) in taken
+                    if left < x1 and x0 < right and top < y1 and y0 < bottom
+                )
 
             left, base = min(fitting or places, key=overlaps)
-            taken.append((left, base - 11, left + wide, base + 2))
+            taken.append((NAME, (left, base - 11, left + wide, base + 2)))
             if abs(base - y) > 12:
                 route = f"M{x:.1f} {y:.1f}L{left - 2 if left > x else left + wide + 2:.1f} {base - 4:.1f}"
                 parts.append(f'<path class="e" stroke="{colour(series)}" opacity=".5" d="{route}"/>')
