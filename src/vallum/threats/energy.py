@@ -16,7 +16,7 @@ from vallum.specs import build, parameter, split_arguments
 from vallum.threats.base import THREATS, Bounded, Threat
 from vallum.threats.compose import chain, refuse_unfitted, reseeded
 from vallum.threats.noise import Noise
-from vallum.threats.norms import norm_named
+from vallum.threats.norms import farthest
 
 # By norm, over so many values: the radius of a ball whose farthest points have a root mean square of 1, in L1 that of
 # points equally far.
@@ -37,10 +37,8 @@ def realised_snr(images: Tensor, changed: Tensor) -> Tensor:
 def scaled(images: Tensor, changed: Tensor, rms: Tensor) -> Tensor:
     """The point on the line from each image through its changed self, clamped to [0, 1], at this root mean square."""
     delta = changed - images
-    # The projection of a point far out on a ball within the box is its clamped multiple that lies on the sphere.
-    far = delta.double() / delta.abs().flatten(1).amax(1).double().clamp_min(1e-30).view(-1, 1, 1, 1) * 1e8
     radius = rms.double() * delta[0].numel() ** 0.5
-    moved = norm_named("2").project(far, radius, -images.double(), 1 - images.double())
+    moved = farthest(delta.double(), radius, -images.double(), 1 - images.double())
     _check_reached(images, images + moved, rms)
     return (images + moved).to(images.dtype).clamp(0, 1)
 

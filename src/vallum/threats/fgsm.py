@@ -12,11 +12,9 @@ from torch import Tensor, nn
 from vallum.specs import parameter
 from vallum.threats.base import THREATS, Bounded
 from vallum.threats.losses import LossName, loss_named
-from vallum.threats.norms import at_least_float32, norm_named, per_image
+from vallum.threats.norms import at_least_float32, farthest, norm_named, per_image
 from vallum.threats.search import frozen
 from vallum.threats.slope import slope_of
-
-FAR = 1e6  # beside an image, whose values are at most 1
 
 
 @THREATS.register("fgsm")
@@ -52,9 +50,9 @@ class FGSM(Bounded):
             point = (clean + delta).clamp(0, 1).requires_grad_()
             values = loss(model(point), labels)
             uphill = slope_of(-values if self.targeted else values, point)
-            if self.norm == "2" and not self.random_start:  # the best of ball and box is far uphill, projected
-                uphill = uphill.to(at_least_float32(uphill))
-                step = uphill / uphill.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-30) * FAR
+            if self.norm == "2" and not self.random_start:  # the best of ball and box is known
+                delta = farthest(uphill.to(at_least_float32(uphill)), eps, low, high).to(clean.dtype)
             else:
                 step = norm.steepest(uphill, eps, low - delta, high - delta)
-            return (clean + norm.project(delta + step, eps, low, high).to(clean.dtype)).clamp(0, 1)
+                delta = norm.project(delta + step, eps, low, high)
+            return (clean + delta).clamp(0, 1)

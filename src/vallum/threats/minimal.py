@@ -55,14 +55,15 @@ class Nearest:
         self.images, self.clean = images.detach().clone(), images.detach().clone()
         self.labels, self.targeted, self.norm, self.share = labels, targeted, norm, share
         self.low, self.high = -self.clean, 1 - self.clean
+        self.valid = torch.ones_like(labels, dtype=torch.bool) if labels.ndim == 1 else labels != IGNORE
+        self.known = labels.where(self.valid, 0)[:, None]  # (N, 1) or (N, 1, H, W) with a class for what is ignored
         self.distance = torch.full((len(images),), torch.inf, dtype=torch.float64, device=images.device)
         self.length = torch.zeros_like(self.distance)  # how far away the last candidates were
 
     def offer(self, candidates: Tensor, logits: Tensor) -> Tensor:
         """One candidate for each image; says which fall, and would where sums round otherwise."""
-        labels = self.labels if self.labels.ndim == 1 else self.labels.where(self.labels != IGNORE, 0)
         trifle = ROUNDING * logits.detach().abs().amax(1, keepdim=True)
-        logits = logits.scatter_add(1, labels[:, None], -trifle if self.targeted else trifle)
+        logits = logits.scatter_add(1, self.known, -trifle if self.targeted else trifle)
         falls = fallen(logits, self.labels, self.targeted, self.share)
         self.length = self.norm.length(candidates - self.clean)
         nearer = falls & (self.length < self.distance)
@@ -78,14 +79,12 @@ class Nearest:
         """
         if self.labels.ndim == 1:
             return self.labels
-        valid = self.labels != IGNORE
-        known = self.labels.where(valid, 0)[:, None]
-        own = logits.gather(1, known)[:, 0]
-        lead = own - logits.scatter(1, known, -torch.inf).amax(1)  # (N, H, W)
+        own = logits.gather(1, self.known)[:, 0]
+        lead = own - logits.scatter(1, self.known, -torch.inf).amax(1)  # (N, H, W)
         lacks = -lead if self.targeted else lead
-        stands = valid & ((logits.argmax(1) == self.labels) != self.targeted)
+        stands = self.valid & ((logits.argmax(1) == self.labels) != self.targeted)
         order = lacks.masked_fill(~stands, -torch.inf).flatten(1).sort(1, descending=True)[0]
-        hardest = order.gather(1, spared(valid, self.share)[:, None].clamp_max(order.shape[1] - 1)).unsqueeze(2)
+        hardest = order.gather(1, spared(self.valid, self.share)[:, None].clamp_max(order.shape[1] - 1)).unsqueeze(2)
         return self.labels.where(stands & (lacks <= hardest), IGNORE)
 
 

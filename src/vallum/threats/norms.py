@@ -321,6 +321,13 @@ NORMS: dict[str, Norm] = {norm.name: norm for norm in (Linf(), L2(), L1())}  # c
 _KNOWN: dict[str, Norm] = {**NORMS, "0": L0()}
 
 
+def farthest(direction: Tensor, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The multiple of a direction that, clamped to the box, lies on the sphere of the norm 2: the projection of one
+    far out, and of ball and box the point at which a linear function of this slope is highest."""
+    largest = direction.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-30)
+    return _KNOWN["2"].project(direction / largest * 1e8, eps, low, high)
+
+
 def norm_named(name: str | float | Norm) -> Norm:
     """The norm called "inf", 2, "linf", float("inf") ...
 
